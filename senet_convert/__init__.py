@@ -1,0 +1,34 @@
+"""Takes Caffe networks out of Caffe and into production, and proves that nothing changed on the way.
+
+>>> from senet_convert import load
+>>> model = load("SE-ResNet-50.caffemodel")  # a torch module with the weights, in evaluation mode
+>>> logits = model(x)  # float32 (N, 3, 224, 224): B, G, R, the mean subtracted
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ConvertError
+from .version import __version__
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ConvertError", "__version__", "load"]
+
+
+def load(caffemodel: str | PathLike[str], prototxt: str | PathLike[str] | None = None) -> nn.Module:
+    """The network of a caffemodel as a torch module with its weights, float32, in evaluation mode.
+
+    SE-ResNet, SE-ResNeXt, SENet and SE-BN-Inception become readable modules that give logits (N, classes); any other
+    network becomes a generic module that gives the network's outputs. Without `prototxt`, the one beside the caffemodel
+    is used (same stem, or deploy.prototxt), or else the definition in the caffemodel itself.
+
+    Raises ConvertError: the files cannot be read, or do not fit each other.
+    """
+    from .converter.convert import load as load_module
+
+    return load_module(Path(caffemodel), Path(prototxt) if prototxt is not None else None)

@@ -1,0 +1,5 @@
+"""`python -m senet_convert`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,246 @@
+"""The whole way: files in, a verified bundle out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .. import bundle
+from ..deploy.preprocess import Preprocess, read_image
+from ..deploy.session import newest_opset
+from ..errors import CheckError, ConvertError
+from ..proto import NetDef, read_caffemodel, read_prototxt
+from . import families, graph, landed, onnx_export, pictures, preprocessing, reference, report
+from .check import Check, Subject, compare, read_reference
+from .families import Match
+from .graph import Graph
+from .landed import Landed
+from .passes import Options
+from .released import Source, identify
+
+Array = NDArray[Any]
+Progress = Callable[[str], None]
+
+# What the published errors of the released networks were measured with; a caffemodel alone does not say it.
+RELEASED_RESIZE, RELEASED_MEAN = 256, (104.0, 117.0, 123.0)
+WITNESS = "witness.onnx"  # the model with every blob as an output, for the check only
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person asks of a conversion, beyond the files."""
+
+    options: Options = Options()
+    opset: int = onnx_export.DEFAULT_OPSET
+    all_blobs: bool = False
+    outputs: tuple[str, ...] = ()
+    check: bool = True
+    keep_going: bool = False
+    force: bool = False
+    images: tuple[Path, ...] = ()
+    reference: Path | None = None
+    resize: int | None = None
+    crop: int | None = None
+    mean: tuple[float, ...] | None = None
+    scale: float | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with its weights, as a torch module: a readable family net where the structure is known."""
+
+    net: NetDef
+    graph: Graph
+    match: Match | None
+    module: nn.Module
+    names: Mapping[str, str]  # weight key of the graph -> name in the state_dict
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a conversion gives back."""
+
+    folder: Path
+    report: Mapping[str, Any]
+    check: Check | None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def find_prototxt(caffemodel: Path) -> Path | None:
+    """The prototxt beside a caffemodel: of the same stem, else deploy.prototxt; None when there is neither."""
+    places = (caffemodel.with_suffix(".prototxt"), caffemodel.parent / "deploy.prototxt")
+    return next((place for place in places if place.is_file()), None)
+
+
+def read(caffemodel: Path, prototxt: Path | None, options: Options) -> tuple[NetDef, Graph]:
+    """The network's definition and its graph with weights; the definition is the caffemodel's own without a prototxt."""
+    net = read_prototxt(prototxt) if prototxt else None
+    weights = read_caffemodel(caffemodel)
+    return net or weights, graph.build(net or weights, weights, options)
+
+
+def realise(net: NetDef, built: Graph) -> Loaded:
+    """The graph as a torch module, float32, in evaluation mode."""
+    match = families.match(built)
+    if match is not None:
+        return Loaded(net, built, match, families.build(match, built), match.names)
+    module = reference.lower(built)
+    return Loaded(net, built, None, module, module.names)
+
+
+def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishes, progress: Progress) -> Result:
+    """Convert, check and write a bundle. Raises ConvertError, with nothing written.
+
+    `progress` is told in a few words what happens next.
+    """
+    bundle.refuse_taken(folder, wishes.force)
+    if wishes.opset > onnx_export.DEFAULT_OPSET and wishes.opset > newest_opset(onnx_export.OPSETS[-1]):
+        raise ConvertError(
+            f"--opset {wishes.opset}: the installed onnxruntime takes at most {newest_opset(onnx_export.OPSETS[-1])}"
+        )
+    with ThreadPoolExecutor(1) as hasher:  # hashing leaves the interpreter free for the rest
+        sources = [hasher.submit(identify, caffemodel, "caffemodel")]
+        if prototxt:
+            sources.append(hasher.submit(identify, prototxt, "prototxt"))
+        progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
+        loaded = realise(*read(caffemodel, prototxt, wishes.options))
+        digests = [source.result() for source in sources]
+    preprocess = _preprocess(loaded, digests, wishes)
+    labels = _labels(wishes.labels)
+    with bundle.writing(folder, wishes.force) as temporary:
+        progress("writing the ONNX model and the PyTorch weights")
+        model = _export(loaded.graph, wishes, report.metadata(digests, loaded, preprocess, labels))
+        model.check()
+        model.write(temporary / bundle.ONNX)
+        _write_weights(loaded, temporary / bundle.WEIGHTS)
+        check, weights = None, ()
+        if wishes.check:
+            weights = _weights(loaded, model, temporary)
+            check = _check(loaded, wishes, preprocess, temporary, progress)
+        made = report.make(digests, loaded, preprocess, labels, model, check, weights)
+        faults = [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)]
+        if faults and not wishes.keep_going:
+            raise CheckError(_failed(caffemodel, check, faults))
+        progress("writing the report")
+        bundle.write_report(temporary, made)
+        report.write_page(temporary / bundle.PAGE, made)
+    return Result(folder, made, check, (*loaded.graph.warnings, *faults))
+
+
+def _export(built: Graph, wishes: Wishes, metadata: Mapping[str, str]) -> onnx_export.OnnxModel:
+    outputs: Sequence[str] | None = wishes.outputs or None
+    if wishes.all_blobs:
+        outputs = onnx_export.all_blobs(built)
+    return onnx_export.export(built, wishes.opset, outputs, metadata)
+
+
+def _write_weights(loaded: Loaded, path: Path) -> None:
+    """model.safetensors: the state_dict. Weights that are shared under two names are written under both."""
+    state = loaded.module.state_dict()
+    seen: set[int] = set()
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        tensors[name] = tensor.clone() if tensor.data_ptr() in seen and tensor.numel() else tensor
+        seen.add(tensor.data_ptr())
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _weights(loaded: Loaded, model: onnx_export.OnnxModel, folder: Path) -> tuple[Landed, ...]:
+    return (
+        landed.in_onnx(loaded.graph, folder / bundle.ONNX, set(model.initializers)),
+        landed.in_safetensors(loaded.graph, folder / bundle.WEIGHTS, loaded.names),
+    )
+
+
+def _check(loaded: Loaded, wishes: Wishes, preprocess: Preprocess | None, folder: Path, progress: Progress) -> Check:
+    delivered = witness = folder / bundle.ONNX
+    if not wishes.all_blobs:
+        witness = folder / WITNESS
+        everything = onnx_export.export(loaded.graph, wishes.opset, onnx_export.all_blobs(loaded.graph))
+        everything.write(witness)
+    runner = loaded.module if isinstance(loaded.module, reference.GraphModule) else reference.lower(loaded.graph)
+    subject = Subject(loaded.graph, runner, loaded.match, loaded.module, witness, delivered)
+    blobs = read_reference(wishes.reference, loaded.graph) if wishes.reference else None
+    inputs, described = _inputs(loaded, wishes, preprocess, blobs)
+    progress(f"checking every blob on {described}")
+    try:
+        return compare(subject, inputs, described, blobs)
+    finally:
+        if witness != delivered:
+            witness.unlink()
+            onnx_export.data_file(witness).unlink(missing_ok=True)
+
+
+def _inputs(
+    loaded: Loaded, wishes: Wishes, preprocess: Preprocess | None, blobs: Mapping[str, Array] | None
+) -> tuple[dict[str, Array], str]:
+    """What the check computes on: the reference's own inputs, a person's images, or smooth pictures."""
+    if blobs is not None:
+        return {name: blobs[name] for name in loaded.graph.inputs}, f"the inputs of {wishes.reference}"
+    if wishes.images:
+        if preprocess is None:
+            raise ConvertError("--images needs a network with one image input (N, C, H, W) of 1 or 3 channels")
+        images = [read_image(path, preprocess.channels) for path in wishes.images]
+        (name,) = loaded.graph.inputs
+        batch = preprocess.batch(images)
+        if loaded.graph.batched[name][0] not in (None, len(batch)):
+            raise ConvertError(f"the network takes batches of {loaded.graph.shapes[name][0]} images, not {len(batch)}")
+        return {name: batch}, f"{len(images)} images"
+    mean, scale = (preprocess.mean, preprocess.scale) if preprocess else ((), 1.0)
+    made = pictures.inputs(loaded.graph, mean, scale)
+    return dict(made), "smooth pictures" if preprocess else "smooth inputs"
+
+
+def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Preprocess | None:
+    """What the files state, completed by what is known of a release, overruled by what a person says."""
+    found = preprocessing.stated(loaded.net, loaded.graph)
+    asked = {
+        "resize": wishes.resize,
+        "size": (wishes.crop, wishes.crop) if wishes.crop else None,
+        "mean": wishes.mean,
+        "scale": wishes.scale,
+    }
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if found is None:
+        if asked:
+            raise ConvertError(f"--{', --'.join(asked)}: only for a network with one image input of 1 or 3 channels")
+        return None
+    if any(source.release for source in sources):
+        found = replace(found, resize=RELEASED_RESIZE, mean=found.mean or RELEASED_MEAN)
+    return replace(found, **asked)
+
+
+def _labels(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConvertError(f"{path}: cannot be read as a list of labels, one per line: {fault}") from fault
+
+
+def _failed(caffemodel: Path, check: Check | None, faults: Sequence[str]) -> str:
+    first = f"\nThe first layer that diverges: {check.first_divergence}." if check and check.first_divergence else ""
+    shown = "\n".join(f"  - {fault}" for fault in faults[:10])
+    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
+    return (
+        f"{caffemodel}: the check failed, nothing was written ({len(faults)} faults):\n{shown}{more}{first}\n"
+        "--keep-going writes the bundle all the same, with the report."
+    )
+
+
+def load(caffemodel: Path, prototxt: Path | None = None, options: Options | None = None) -> nn.Module:
+    """See senet_convert.load."""
+    return realise(*read(caffemodel, prototxt or find_prototxt(caffemodel), options or Options())).module
+
+

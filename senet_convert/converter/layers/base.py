@@ -1,0 +1,132 @@
+"""What a layer type is: Caffe's parameters with Caffe's defaults, and its meaning three times over.
+
+A layer type is a frozen dataclass. Its fields bear the names of the prototxt, with Caffe's default values; `shapes`,
+`torch` and `onnx` stand side by side. A layer computes in the dtype it is given: the check runs the same code in
+float64 and in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from math import prod
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+
+# Fields that steer training or choose between equal implementations; they never change what inference computes.
+WITHOUT_EFFECT = frozenset({"engine", "filler", "weight_filler", "bias_filler"})
+
+
+class LayerFault(Exception):
+    """A layer cannot be what the file says. The message has the numbers; who catches it adds file and layer."""
+
+
+class Emitter(Protocol):
+    """Adds ONNX nodes for one layer; values and weights go by name."""
+
+    opset: int
+
+    def __call__(self, op: str, inputs: Sequence[str], **attributes: object) -> str:
+        """Add a node with one output; gives the output's name."""
+
+    def several(self, op: str, inputs: Sequence[str], count: int, **attributes: object) -> tuple[str, ...]:
+        """Add a node with `count` outputs."""
+
+    def constant(self, array: Array) -> str:
+        """Add a small constant (a shape, axes, a scalar of the layer's definition)."""
+
+    def shape(self, value: str) -> Shape:
+        """Caffe's shape of one of the layer's bottoms or weights."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The base of all layer types; see the module's docstring."""
+
+    message: ClassVar[str] = ""  # the prototxt message with its parameters, such as convolution_param
+    ignored: ClassVar[frozenset[str]] = WITHOUT_EFFECT
+    takes: ClassVar[tuple[int, int | None]] = (1, 1)  # how many bottoms: at least, at most
+    gives: ClassVar[tuple[int, int | None]] = (1, 1)  # how many tops
+    in_place: ClassVar[bool] = True  # whether Caffe lets top and bottom be one blob
+    shares: ClassVar[bool] = False  # whether Caffe's top is the same memory as its bottom
+    weight_names: ClassVar[tuple[str, ...]] = ()
+    statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> Self:
+        """The layer with the parameters that a file sets. Raises LayerFault for one that it does not know."""
+        given = params.get(cls.message, {}) if cls.message else {}
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(given) - known - cls.ignored)
+        if unknown:
+            raise LayerFault(f"{cls.message}: {', '.join(unknown)} is not supported for layers of type {cls.__name__}")
+        required = {field.name for field in fields(cls) if _is_required(field)}
+        missing = sorted(required - set(given))
+        if missing:
+            raise LayerFault(f"{cls.message} lacks {', '.join(missing)}, which has no default")
+        layer = cls(**{key: value for key, value in given.items() if key in known})
+        layer.validate()
+        return layer
+
+    def validate(self) -> None:
+        """Raise LayerFault when parameters exclude each other."""
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Shapes of the tops; raises LayerFault where Caffe's shape arithmetic has no answer."""
+        return tuple(bottoms)
+
+    def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Shapes of the blobs that Caffe learns for these bottoms, in the file's order."""
+        return ()
+
+    def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
+        """The arrays that compute, from those in the file: one for each of `weight_names` that is in use."""
+        return tuple(blobs)
+
+    def names(self, count: int) -> tuple[str, ...]:
+        """Names of the arrays that `prepare` makes of `count` blobs."""
+        return self.weight_names[:count]
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The tops, by PyTorch, in the dtype of the bottoms."""
+        raise NotImplementedError
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """The tops, as ONNX nodes."""
+        raise NotImplementedError
+
+    def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Multiply-accumulates of one forward pass; counted for what dominates: convolutions and inner products."""
+        return 0
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def axis_of(axis: int, rank: int, what: str = "axis") -> int:
+    """Caffe's CanonicalAxisIndex: negative axes count from the end."""
+    if not -rank <= axis < rank:
+        raise LayerFault(f"{what} {axis} is out of range for a blob of {rank} axes")
+    return axis % rank
+
+
+def times(shape: Shape) -> str:
+    """'2x17x4x5', for messages."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def int64(*values: int) -> Array:
+    """A constant for ONNX operators that take shapes and axes as inputs."""
+    return np.asarray(values, np.int64)
+
+
+def count(shape: Shape) -> int:
+    """How many values a blob of this shape has."""
+    return prod(shape)

@@ -1,0 +1,62 @@
+"""Deterministic inputs for the check: smooth pictures, the same bits on every machine."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph import Graph
+
+COUNT = 2  # pictures where the batch is free
+OCTAVES = ((2, 8), (4, 4), (8, 2), (16, 1))  # cells along the longer side, weight
+CONTRAST = 14  # tenths
+
+
+def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """Smooth colour noise, uint8 (height, width, channels): octaves of bilinear random grids, in integers only.
+
+    Natural pictures are smooth; white noise would leave deep layers nearly constant, and hide faults there.
+    """
+    rs = np.random.RandomState(zlib.crc32(name.encode()))
+    total = np.zeros((height, width, channels), np.int64)
+    weights = 0
+    for cells, weight in OCTAVES:
+        cell = max(1, max(height, width) // cells)
+        rows, row_at = _grid(height, cell)
+        columns, column_at = _grid(width, cell)
+        values = rs.randint(0, 256, size=(rows[-1] + 2, columns[-1] + 2, channels), dtype=np.int64)
+        across = values[rows] * (2 * cell - row_at)[:, None, None] + values[rows + 1] * row_at[:, None, None]
+        both = across[:, columns] * (2 * cell - column_at)[None, :, None] + across[:, columns + 1] * column_at[None, :, None]
+        total += weight * (both // (4 * cell * cell))
+        weights += weight
+    return np.clip(128 + (total // weights - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
+
+
+def _grid(length: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each pixel its cell, and twice its distance into it."""
+    pixels = np.arange(length, dtype=np.int64)
+    return pixels // cell, 2 * (pixels % cell) + 1
+
+
+def inputs(graph: Graph, mean: tuple[float, ...] = (), scale: float = 1.0) -> dict[str, NDArray[np.float32]]:
+    """A float32 array for every input of the graph: pictures less their mean where an input holds maps.
+
+    The batch is the file's own where the network fixes it, else `COUNT`.
+    """
+    return {name: _input(graph, name, mean, scale) for name in graph.inputs}
+
+
+def _input(graph: Graph, name: str, mean: tuple[float, ...], scale: float) -> NDArray[Any]:
+    shape = list(graph.shapes[name])
+    if shape and graph.batched[name][0] is None:
+        shape[0] = COUNT
+    if len(shape) == 4 and min(shape[2:]) >= 8:
+        n, channels, height, width = shape
+        pixels = np.stack([smooth(f"{name}/{i}", height, width, channels) for i in range(n)]).astype(np.float32)
+        offset = np.asarray(mean, np.float32) if len(mean) in (1, channels) else np.float32(128)
+        return np.ascontiguousarray(((pixels - offset) * np.float32(scale)).transpose(0, 3, 1, 2))
+    values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+    return np.asarray(values, np.float32)

@@ -1,0 +1,77 @@
+"""The released SE networks, as published: recognised by size and digest, never by name.
+
+Source of the table: the SENet authors' release page (errors: single 224x224 crop on the ILSVRC2012 validation set) and
+the digests of public mirrors.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released network. Errors in %, GFLOPs as published (2 x multiply-accumulates)."""
+
+    name: str
+    top1_error: float
+    top5_error: float
+    learnable_parameters: int
+    gflops: float | None
+    size: int | None
+    digest: str
+    download: str
+
+
+@cache
+def releases() -> tuple[Release, ...]:
+    """The table, in the order of the release page."""
+    text = resources.files(__package__).joinpath("released_models.csv").read_text(encoding="utf-8")
+    return tuple(
+        Release(
+            name=row["name"],
+            top1_error=float(row["top1_error"]),
+            top5_error=float(row["top5_error"]),
+            learnable_parameters=int(row["learnable_parameters"]),
+            gflops=float(row["gflops_2xmac_published"]) if row["gflops_2xmac_published"] else None,
+            size=int(row["caffemodel_bytes"]) if row["caffemodel_bytes"] else None,
+            digest=row["caffemodel_digest"],
+            download=row["download"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read: what an auditor needs to find it again."""
+
+    role: str
+    name: str
+    size: int
+    digests: Mapping[str, str]
+    release: Release | None = None
+
+
+def identify(path: Path, role: str) -> Source:
+    """Size and SHA-256 of a file, and the release that it is, if it is one."""
+    size = path.stat().st_size
+    candidates = [release for release in releases() if release.size == size]
+    kinds = {"sha256"} | {release.digest.partition(":")[0] for release in candidates if release.digest}
+    hashes = {kind: hashlib.new(kind) for kind in sorted(kinds)}
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            for digest in hashes.values():
+                digest.update(chunk)
+    digests = {kind: digest.hexdigest() for kind, digest in hashes.items()}
+    known = {f"{kind}:{value}" for kind, value in digests.items()}
+    return Source(role, path.name, size, digests, next((r for r in candidates if r.digest in known), None))
+

@@ -1,0 +1,1 @@
+"""What runs in production: onnxruntime, numpy and onnx; never torch, never the converter."""

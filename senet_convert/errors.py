@@ -1,0 +1,74 @@
+"""Errors for the person who holds only the file: they name the file, the layer, the numbers, and what to do.
+
+`ConvertError` is the one root class; the command line turns it into exit code 1 and one message. Work that can find
+several faults collects them in `Problems` and raises once, with every one of them listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+SHOWN = 40  # a message lists at most this many problems; the count is always given
+
+
+class ConvertError(Exception):
+    """Anything that the toolkit refuses, with a message written for the user."""
+
+
+class ReadError(ConvertError):
+    """A file is not what it should be: truncated, of another kind, not parsable."""
+
+
+class GraphError(ConvertError):
+    """A network is not valid, or holds what this version does not support."""
+
+
+class WeightsError(ConvertError):
+    """Blobs of the caffemodel and layers of the network do not match."""
+
+
+class CheckError(ConvertError):
+    """What was converted does not compute what the original computes."""
+
+
+class Problems:
+    """Collects problems and raises them as one error.
+
+    >>> problems = Problems("net.prototxt: 2 problems")
+    >>> problems.add("layer 'a': ...")
+    >>> problems.raise_as(GraphError)
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._items: list[str] = []
+
+    def add(self, problem: str) -> None:
+        if problem not in self._items:
+            self._items.append(problem)
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def raise_as(self, kind: type[ConvertError], advice: str = "") -> None:
+        """Raise `kind` with all problems when there are any; `advice` is a last line that says what to do."""
+        if not self._items:
+            return
+        if len(self._items) == 1:
+            lines = [f"{self.where}: {self._items[0]}"]
+        else:
+            lines = [f"{self.where}: {len(self._items)} problems", *(f"  - {item}" for item in self._items[:SHOWN])]
+            if len(self._items) > SHOWN:
+                lines.append(f"  ... and {len(self._items) - SHOWN} more")
+        if advice:
+            lines.append(advice)
+        raise kind("\n".join(lines))
+
+
+def listed(names: list[str], limit: int = 12) -> str:
+    """'a, b, c' with a count of what was left out: for lists of names inside a message."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

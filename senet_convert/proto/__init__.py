@@ -1,0 +1,26 @@
+"""Caffe's file format: text prototxts and binary caffemodels in, plain frozen values out.
+
+>>> net = read_prototxt(Path("deploy.prototxt"))
+>>> weights = read_caffemodel(Path("SE-ResNet-50.caffemodel"))
+"""
+
+from pathlib import Path
+
+from . import netdef
+from .binary import read_binary
+from .netdef import Blob, LayerDef, NetDef, ParamSpec, Rule, State
+from .text import read_text
+from .upgrade import upgrade
+
+__all__ = ["Blob", "LayerDef", "NetDef", "ParamSpec", "Rule", "State", "read_caffemodel", "read_prototxt"]
+
+
+def read_prototxt(path: Path) -> NetDef:
+    """The network in a text prototxt. Raises ReadError with file, line and column."""
+    tree, comments = read_text(path)
+    return netdef.from_tree(upgrade(tree, str(path)), str(path), comments)
+
+
+def read_caffemodel(path: Path) -> NetDef:
+    """The network in a binary caffemodel, its blobs with it. Raises ReadError."""
+    return netdef.from_tree(upgrade(read_binary(path), str(path)), str(path))
