@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from .graph import Graph
 
-COUNT = 2  # pictures where the batch is free
+COUNT, MOST = 2, 16  # pictures where the batch is free: more of small ones, so that no blob holds just a few values
+ENOUGH = COUNT * 3 * 224 * 224  # values
 OCTAVES = ((2, 8), (4, 4), (8, 2), (16, 1))  # cells along the longer side, weight
 CONTRAST = 14  # tenths
 
@@ -44,7 +46,7 @@ def _grid(length: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 def inputs(graph: Graph, mean: tuple[float, ...] = (), scale: float = 1.0) -> dict[str, NDArray[np.float32]]:
     """A float32 array for every input of the graph: pictures less their mean where an input holds maps.
 
-    The batch is the file's own where the network fixes it, else `COUNT`.
+    The batch is the file's own where the network fixes it, else `COUNT` or more.
     """
     return {name: _input(graph, name, mean, scale) for name in graph.inputs}
 
@@ -52,7 +54,7 @@ def inputs(graph: Graph, mean: tuple[float, ...] = (), scale: float = 1.0) -> di
 def _input(graph: Graph, name: str, mean: tuple[float, ...], scale: float) -> NDArray[Any]:
     shape = list(graph.shapes[name])
     if shape and graph.batched[name][0] is None:
-        shape[0] = COUNT
+        shape[0] = min(max(ENOUGH // max(prod(graph.shapes[graph.inputs[0]][1:]), 1), COUNT), MOST)
     if len(shape) == 4 and min(shape[2:]) >= 8:
         n, channels, height, width = shape
         pixels = np.stack([smooth(f"{name}/{i}", height, width, channels) for i in range(n)]).astype(np.float32)

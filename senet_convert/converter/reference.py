@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,11 @@ class GraphModule(nn.Module):
         tops = tuple(found[outputs[self.graph.blobs[name]]] for name in self.graph.outputs)
         return tops[0] if len(tops) == 1 else tops
 
-    def steps(self, *inputs: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Every value as it is computed, inputs first; each is let go when its last reader has run."""
+    def steps(self, *inputs: Tensor, adjust: Callable[[Tensor], Tensor] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Every value as it is computed, inputs first; each is let go when its last reader has run.
+
+        `adjust` changes each layer's result before it is used: how the check asks what a rounding more would do.
+        """
         live: dict[str, Tensor] = dict(zip(self.graph.inputs, inputs, strict=True))
         yield from list(live.items())
         last = {value: node for node in self.graph.nodes for value in node.inputs}
@@ -66,9 +69,10 @@ class GraphModule(nn.Module):
                 if last[value] is node:
                     live.pop(value, None)
             for value, top in zip(node.outputs, tops, strict=True):
+                result = adjust(top) if adjust else top
                 if value in last:
-                    live[value] = top
-                yield value, top
+                    live[value] = result
+                yield value, result
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

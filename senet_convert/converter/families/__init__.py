@@ -43,6 +43,7 @@ __all__ = [
     "SENet",
     "SEResNeXt",
     "SEResNet",
+    "SEResidualNet",
     "Tap",
     "build",
     "match",
