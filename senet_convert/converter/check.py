@@ -132,7 +132,7 @@ def compare(
 
 
 def _run_onnx(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return Session(path).run(inputs)
+    return Session(path, arena=False).run(inputs)
 
 
 def _run_family(subject: Subject, tensors: Sequence[Tensor]) -> dict[str, Array]:

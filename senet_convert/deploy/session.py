@@ -28,11 +28,15 @@ class Session:
     is free is a name or None.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        """Load `path`; `threads` defaults to the cores that this process may use. Raises ConvertError."""
+    def __init__(self, path: Path, threads: int | None = None, arena: bool = True) -> None:
+        """Load `path`; `threads` defaults to the cores that this process may use. Raises ConvertError.
+
+        `arena` keeps freed memory for the next run; without it a session leaves nothing behind.
+        """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = _QUIET
+        options.enable_cpu_mem_arena = arena
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS["cpu"]])
         except Exception as fault:  # onnxruntime raises classes of its own for each kind of fault, without a common base

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..graph import Graph, Node
 from ..layers import Layer
@@ -105,8 +105,7 @@ class Walk:
         fits = type(node.layer) is kind and node.inputs == inputs and len(node.outputs) == 1
         require(fits and node.outputs[0] not in self.visited, f"layer '{node.name}' is not the {kind.__name__} wanted")
         self.visited.add(node.outputs[0])
-        assert isinstance(node.layer, kind)  # noqa: S101  for the type checker
-        return node.layer
+        return cast(L, node.layer)
 
     def output(self, node: Node, tap: Tap) -> str:
         """The node's value, which lies at this tap."""

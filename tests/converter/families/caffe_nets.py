@@ -32,7 +32,9 @@ class Writer:
         self.channels = {"data": shape[1]}
         self.layers: list[LayerDef] = []
 
-    def add(self, kind: str, bottoms: tuple[str, ...], blobs: tuple[Shape, ...] = (), **params: Mapping[str, Any]) -> str:
+    def add(
+        self, kind: str, bottoms: tuple[str, ...], blobs: tuple[Shape, ...] = (), **params: Mapping[str, Any]
+    ) -> str:
         top = f"{kind.lower()}{len(self.layers)}"
         drawn = tuple(Blob(shape, self.random.normal(0, 0.3, shape).astype("<f4").ravel()) for shape in blobs)
         self.layers.append(LayerDef(top, kind, bottoms, (top,), params, drawn))
@@ -42,7 +44,8 @@ class Writer:
     def conv(self, x: str, conv: Conv, bias: bool = False) -> str:
         kernel, stride, pad = (sides(value) for value in (conv.kernel, conv.stride, conv.padding))
         blobs: tuple[Shape, ...] = ((conv.width, self.channels[x] // conv.groups, *kernel), (conv.width,))
-        params = dict(num_output=conv.width, bias_term=bias, group=conv.groups, kernel_size=kernel, stride=stride, pad=pad)
+        params: dict[str, Any] = {"num_output": conv.width, "bias_term": bias, "group": conv.groups}
+        params |= {"kernel_size": kernel, "stride": stride, "pad": pad}
         top = self.add("Convolution", (x,), blobs if bias else blobs[:1], convolution_param=params)
         self.channels[top] = conv.width
         return top
@@ -52,7 +55,8 @@ class Writer:
         normal = self.add("BatchNorm", (x,), ((width,), (width,), (1,)), batch_norm_param={"eps": self.eps})
         mean, variance, factor = self.layers[-1].blobs
         positive = replace(variance, data=np.abs(variance.data) + np.float32(0.5))
-        self.layers[-1] = replace(self.layers[-1], blobs=(mean, positive, replace(factor, data=np.float32([0.9]))))
+        scaled = replace(factor, data=np.full(1, 0.9, "<f4"))
+        self.layers[-1] = replace(self.layers[-1], blobs=(mean, positive, scaled))
         return self.add("Scale", (normal,), ((width,), (width,)), scale_param={"bias_term": True})
 
     def conv_norm(self, x: str, conv: Conv) -> str:
@@ -147,9 +151,7 @@ def edited(net: NetDef, name: str, edit: Edit) -> NetDef:
 
 def param(message: str, **values: Any) -> Edit:
     """An edit that sets parameters."""
-    return lambda layer: replace(
-        layer, params={**layer.params, message: {**layer.params.get(message, {}), **values}}
-    )
+    return lambda layer: replace(layer, params={**layer.params, message: {**layer.params.get(message, {}), **values}})
 
 
 def without(net: NetDef, name: str) -> NetDef:

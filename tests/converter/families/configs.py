@@ -1,6 +1,14 @@
 """Small configurations, none of them shaped like a released network."""
 
-from senet_convert.converter.families import Block, Conv, InceptionBlock, Pool, ResidualConfig, SEBNInceptionConfig, stage
+from senet_convert.converter.families import (
+    Block,
+    Conv,
+    InceptionBlock,
+    Pool,
+    ResidualConfig,
+    SEBNInceptionConfig,
+    stage,
+)
 
 CEIL = Pool("max", 3, 2, ceil=True)
 
@@ -18,8 +26,8 @@ ODD_RESNET = ResidualConfig(
     stem=(Conv(8, (5, 3), (2, 1), (2, 1)),),
     stages=(stage(Block((4, 5, 8), 1), 2), stage(Block((3, 7, 9), 5, stride=2, downsample=1), 1)),
     pool0=Pool("max", (2, 3), 2, (0, 1)),
-    avg_pool=Pool("avg", (2, 4), stride=(1, 2)),
-    pooled=(3, 3),
+    avg_pool=Pool("avg", (2, 4), stride=(1, 4)),
+    pooled=(3, 2),
     num_classes=3,
     in_channels=1,
     eps=0.001,
