@@ -1,0 +1,78 @@
+"""`senet-convert [convert] CAFFEMODEL`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .shared import FILE, Numbers, network, options, progress_on_stderr, refusals, summary, talk, warn
+
+
+@click.command("convert")
+@click.argument("caffemodel", type=FILE)
+@network
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: the model's stem beside it."
+)
+@click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset, from 13 on.")
+@click.option("--all-blobs", is_flag=True, help="Make every Caffe blob an output of the ONNX model.")
+@click.option("--outputs", metavar="NAME,...", help="Blobs that the ONNX model gives; default: the network's outputs.")
+@click.option("--check/--no-check", default=True, help="Compare every blob with exact arithmetic.  [default: check]")
+@click.option("--keep-going", is_flag=True, help="Write the bundle even when the check fails.")
+@click.option("--images", multiple=True, type=FILE, help="Check on these pictures (repeat the option).")
+@click.option("--reference", type=FILE, help="Check against your own Caffe's blobs, saved by numpy.savez.")
+@click.option("--resize", type=click.IntRange(1), help="Preprocessing: length of the shorter side before the crop.")
+@click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop; default: the input's.")
+@click.option(
+    "--mean", type=Numbers(), metavar="B,G,R", help="Preprocessing: mean to subtract; default: the prototxt's."
+)
+@click.option("--scale", type=float, help="Preprocessing: factor after the mean.")
+@click.option("--labels", type=FILE, help="Names of the classes, one per line in the network's order.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@talk
+def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+    """Convert CAFFEMODEL to a folder with ONNX model, PyTorch weights and report."""
+    with refusals(verbose):
+        from ..converter import convert as room
+        from ..converter.onnx_export import OPSETS
+
+        if given["opset"] not in OPSETS:
+            raise click.BadParameter(
+                f"{given['opset']} is not between {OPSETS[0]} and {OPSETS[-1]}", param_hint="--opset"
+            )
+        prototxt = given["prototxt"] or room.find_prototxt(caffemodel)
+        names = tuple(name.strip() for name in (given["outputs"] or "").split(",") if name.strip())
+        wishes = room.Wishes(
+            options=options(given),
+            outputs=names,
+            **{key: given[key] for key in _PASSED_ON},
+        )
+        folder = given["output"] or caffemodel.parent / caffemodel.stem
+        with progress_on_stderr(quiet) as progress:
+            result = room.convert(caffemodel, prototxt, folder, wishes, progress)
+        if not quiet:
+            warn(result.warnings)
+        if as_json:
+            click.echo(json.dumps(result.report, indent=1, ensure_ascii=False))
+        elif not quiet:
+            summary(result.folder, result.report)
+
+
+_PASSED_ON = (
+    "opset",
+    "all_blobs",
+    "check",
+    "keep_going",
+    "force",
+    "images",
+    "reference",
+    "resize",
+    "crop",
+    "mean",
+    "scale",
+    "labels",
+)

@@ -1,0 +1,145 @@
+"""What the commands share: option types, messages and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ..converter.passes import Options
+from ..errors import ConvertError
+from ..proto import State
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Shapes(click.ParamType[Any]):
+    """N,C,H,W or NAME=N,C,H,W."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """(name or None, shape)."""
+        name, equals, dims = str(value).rpartition("=")
+        try:
+            shape = tuple(int(dim) for dim in dims.replace("x", ",").split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not a shape; write N,C,H,W or NAME=N,C,H,W", param, ctx)
+        return (name if equals else None, shape)
+
+
+class Numbers(click.ParamType[Any]):
+    """B,G,R or one value."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of floats."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(number) for number in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of numbers such as 104,117,123", param, ctx)
+
+
+def talk(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that says something."""
+    command = click.option("-q", "--quiet", is_flag=True, help="Nothing but errors on stderr.")(command)
+    return click.option("-v", "--verbose", is_flag=True, help="Say more; show the traceback of an unexpected fault.")(
+        command
+    )
+
+
+def network(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say which network a file means."""
+    for option in reversed(
+        [
+            click.option(
+                "--prototxt", type=FILE, help="The network's definition; default: the one beside the caffemodel."
+            ),
+            click.option(
+                "--input-shape",
+                "shapes",
+                multiple=True,
+                type=Shapes(),
+                metavar="[NAME=]N,C,H,W",
+                help="Shape of an input that the files leave open.",
+            ),
+            click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True),
+            click.option("--stage", "stages", multiple=True, help="A stage that include and exclude rules ask for."),
+            click.option("--level", type=int, default=0, show_default=True),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def options(given: Mapping[str, Any]) -> Options:
+    """What the options of `network` say, as the converter takes it."""
+    return Options(State(given["phase"], given["level"], given["stages"]), dict(given["shapes"]))
+
+
+@contextmanager
+def refusals(verbose: bool) -> Iterator[None]:
+    """Faults as messages and exit codes; SIGTERM unwinds like Ctrl-C, so that nothing stays half-written."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    except (click.exceptions.Exit, click.ClickException, click.Abort):
+        raise
+    except ConvertError as refusal:
+        fail(str(refusal))
+    except KeyboardInterrupt:
+        fail("interrupted; nothing was written")
+    except BrokenPipeError:
+        raise
+    except MemoryError:
+        fail("out of memory; the network needs more than this machine has free")
+    except ModuleNotFoundError as lacking:
+        fail(f"the package '{lacking.name}' is not installed; install senet-convert[all]")
+    except Exception as fault:  # a fault of ours: say so, and leave the traceback to those who ask
+        if verbose:
+            traceback.print_exc()
+        fail(f"unexpected fault ({type(fault).__name__}: {fault}). Please report it, with what -v prints")
+
+
+def fail(message: str) -> NoReturn:
+    """Exit code 1 with one message."""
+    click.echo(f"senet-convert: {message}", err=True)
+    raise SystemExit(1)
+
+
+@contextmanager
+def progress_on_stderr(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Says what happens next: a spinner on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        yield lambda text: status.update(text)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Warnings on stderr, one line each."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def summary(folder: Path, report: Mapping[str, Any]) -> None:
+    """The outcome of a conversion on stderr: tables on a terminal, one line elsewhere."""
+    if sys.stderr.isatty():
+        from ..tables import print_report
+
+        print_report(folder, report)
+    else:
+        click.echo(f"{folder}: {report['verdict']}", err=True)

@@ -1,0 +1,213 @@
+"""The command as a person types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from senet_convert.cli import main
+from tests.nets import SE_NET, Files, write
+
+
+def invoke(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    (tmp_path / "in").mkdir()
+    return write(tmp_path / "in")
+
+
+def test_the_two_word_form_writes_beside_the_model(files: Files) -> None:
+    done = invoke(files.caffemodel)
+    assert done.exit_code == 0, done.output
+    assert (files.caffemodel.parent / "net" / "model.onnx").is_file()
+    assert done.stderr.endswith("net: passed\n")
+    assert done.stdout == ""
+
+
+def test_the_prototxt_that_was_found_is_named(files: Files) -> None:
+    report = json.loads(invoke(files.caffemodel, "--json").stdout)
+    assert [source["name"] for source in report["sources"]] == ["net.caffemodel", "net.prototxt"]
+
+
+def test_an_existing_bundle_is_replaced_only_by_force(files: Files) -> None:
+    assert invoke("convert", files.caffemodel, "--no-check").exit_code == 0
+    again = invoke(files.caffemodel, "--no-check")
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+    assert invoke(files.caffemodel, "--no-check", "--force").exit_code == 0
+
+
+def test_quiet_says_nothing_and_warnings_are_said_otherwise(files: Files, tmp_path: Path) -> None:
+    files.prototxt.write_text(SE_NET.split('layer { name: "fc"')[0])
+    loud = invoke(files.caffemodel, "-o", tmp_path / "a", "--no-check")
+    assert "warning: " in loud.stderr
+    assert "fc" in loud.stderr
+    assert invoke(files.caffemodel, "-o", tmp_path / "b", "--no-check", "-q").stderr == ""
+
+
+def test_refusals_are_one_message_and_exit_code_1(files: Files, tmp_path: Path) -> None:
+    files.caffemodel.write_bytes(files.caffemodel.read_bytes()[:-100])
+    done = invoke(files.caffemodel, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"senet-convert: {files.caffemodel}: truncated or damaged")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["nosuch.caffemodel"], "no such file or command: 'nosuch.caffemodel'"),
+        (["convert"], "Missing argument 'CAFFEMODEL'"),
+        (["MODEL", "--opset", "12"], "not between 13 and"),
+        (["MODEL", "--input-shape", "1,a"], "not a shape"),
+        (["MODEL", "--mean", "x"], "not a list of numbers"),
+        (["MODEL", "--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(files: Files, args: list[str], words: str) -> None:
+    done = invoke(*(files.caffemodel if arg == "MODEL" else arg for arg in args))
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_input_shapes_are_given_by_name_or_for_all(files: Files, tmp_path: Path) -> None:
+    for i, shape in enumerate(("1,3,12,10", "data=4x3x12x10")):
+        report = json.loads(invoke(files.caffemodel, "--input-shape", shape, "-o", tmp_path / f"{i}", "--json").stdout)
+        assert report["network"]["inputs"]["data"] == [(1, 4)[i], 3, 12, 10]
+
+
+def test_stages_choose_layers(files: Files, tmp_path: Path) -> None:
+    text = SE_NET.replace('name: "prob" type', 'name: "prob" include { stage: "deploy" min_level: 1 } type')
+    files.prototxt.write_text(text)
+    plain = json.loads(invoke(files.caffemodel, "-o", tmp_path / "a", "--json").stdout)
+    chosen = ["--stage", "deploy", "--level", "1"]
+    staged = json.loads(invoke(files.caffemodel, "-o", tmp_path / "b", "--json", *chosen).stdout)
+    assert list(plain["network"]["outputs"]) == ["fc"]
+    assert list(staged["network"]["outputs"]) == ["prob"]
+
+
+def test_unexpected_faults_are_one_message(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("senet_convert.converter.convert.convert", broken)
+    done = invoke(files.caffemodel)
+    assert done.exit_code == 1
+    assert "unexpected fault (RuntimeError: boom)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in invoke(files.caffemodel, "-v").stderr
+
+
+# Stops in the middle of writing, long enough to be interrupted there.
+SLOW = """
+import sys, time
+from senet_convert.converter import report
+original = report.make
+def slow(*args):
+    print("writing", flush=True)
+    time.sleep(60)
+    return original(*args)
+report.make = slow
+from senet_convert.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_nothing(files: Files, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "out" / "net"
+    argv = [sys.executable, "-c", SLOW, str(files.caffemodel), "-o", str(out), "--no-check"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        assert any(path.name.endswith(".partial") for path in out.parent.iterdir())
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode in (1, 128 + number)
+    assert "Traceback" not in said
+    assert not out.parent.exists()
+
+
+def test_a_file_size_limit_leaves_nothing(files: Files, tmp_path: Path) -> None:
+    """Writing fails in the middle of the weights, as on a full disk."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "from senet_convert.cli import main; main(sys.argv[1:])"
+    )
+    argv = [sys.executable, "-c", code, str(files.caffemodel), "-o", str(tmp_path / "out")]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_help_answers_without_the_heavy_imports() -> None:
+    code = "import sys\nfrom senet_convert.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'onnx', 'onnxruntime', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "inspect" in done.stdout
+
+
+def test_every_command_has_help() -> None:
+    for name in main.list_commands(None):  # type: ignore[arg-type]
+        done = invoke(name, "--help")
+        assert done.exit_code == 0
+        assert done.stdout.startswith("Usage:")
+
+
+def test_completion_scripts_are_printed() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_SENET_CONVERT_COMPLETE" in invoke("completion", shell).stdout
+    environment = {**os.environ, "_SENET_CONVERT_COMPLETE": "bash_complete", "COMP_WORDS": "x in", "COMP_CWORD": "1"}
+    argv = [sys.executable, "-c", "from senet_convert.cli import main; main(prog_name='senet-convert')"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["plain,inspect"]
+
+
+def test_the_version_is_printed() -> None:
+    from senet_convert import __version__
+
+    assert __version__ in invoke("--version").stdout
+
+
+def test_a_terminal_gets_tables(files: Files, tmp_path: Path) -> None:
+    """Run under a pseudo-terminal: progress and tables go to stderr there."""
+    import pty
+
+    master, slave = pty.openpty()
+    argv = [sys.executable, "-m", "senet_convert", str(files.caffemodel), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "COLUMNS": "150", "TERM": "xterm"}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
+        os.close(slave)
+        said = b""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                part = os.read(master, 4096)
+            except OSError:  # the other side has closed
+                break
+            if not part:
+                break
+            said += part
+        process.wait(timeout=60)
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    os.close(master)
+    text = said.decode()
+    assert process.returncode == 0, text
+    assert "worst blob" in text
+    assert "every blob within its budget" in text

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from senet_convert.cli import main
+from senet_convert.proto import read_caffemodel
+from tests.nets import write
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def inspect(*args: object) -> Any:
+    done = CliRunner().invoke(main, ["inspect", *map(str, args), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_layers_shapes_parameters_and_macs(tmp_path: Path) -> None:
+    found = inspect(write(tmp_path).caffemodel)
+    rows = {row["name"]: row for row in found["layer_table"]}
+    assert rows["conv"]["learnable_parameters"] == 6 * 3 * 3 * 3
+    assert rows["conv"]["macs"] == 2 * 6 * 12 * 10 * 27
+    assert rows["bn"]["statistics"] == 13
+    assert rows["scale"]["learnable_parameters"] == 12
+    assert rows["fc"]["shapes"] == [[2, 7]]
+    assert found["learnable_parameters"] == 162 + 12 + 42 + 7 * 180 + 7
+    assert found["macs_per_image"] == 6 * 12 * 10 * 27 + 36 + 7 * 180
+    assert [item["name"] for item in found["dropped"]] == ["drop"]
+
+
+@pytest.mark.parametrize("name", ["deploy.prototxt", "net.caffemodel"])
+def test_prototxt_and_caffemodel_say_the_same(name: str) -> None:
+    found = inspect(GOLDEN / "se_resnet" / name)
+    assert found["family"] == "SE-ResNet"
+    assert found["layers"] == 86
+    layers = read_caffemodel(GOLDEN / "se_resnet" / "net.caffemodel").layers
+    held = {kind: sum(b.data.size for layer in layers if (layer.type == "BatchNorm") == kind for b in layer.blobs)
+            for kind in (True, False)}
+    assert found["learnable_parameters"] == held[False]
+    assert found["batchnorm_statistics"] == held[True]
+
+
+def test_the_table_goes_to_stdout(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["inspect", str(write(tmp_path).caffemodel)])
+    assert done.exit_code == 0
+    assert "Convolution" in done.stdout
+    assert "1,260" not in done.stderr
+
+
+def test_files_that_are_neither_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<html>no</html>")
+    (tmp_path / "zeros").write_bytes(bytes(64))
+    for name in ("page.html", "zeros"):
+        done = CliRunner().invoke(main, ["inspect", str(tmp_path / name)])
+        assert done.exit_code == 1
+        assert name in done.stderr
