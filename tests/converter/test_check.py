@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from senet_convert.converter import families, pictures, reference
+from senet_convert.converter.check import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE, Check, Subject, compare, read_reference
+from senet_convert.converter.graph import Graph, build
+from senet_convert.converter.onnx_export import all_blobs, export
+from senet_convert.errors import CheckError
+from senet_convert.proto import read_caffemodel
+from tests.nets import INPUT, write
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "se_resnet"
+
+
+def golden() -> Graph:
+    weights = read_caffemodel(GOLDEN / "net.caffemodel")
+    return build(weights, weights)
+
+
+def subject(graph: Graph, folder: Path) -> Subject:
+    export(graph, outputs=all_blobs(graph)).write(folder / "witness.onnx")
+    export(graph).write(folder / "model.onnx")
+    match = families.match(graph)
+    net = families.build(match, graph) if match else reference.lower(graph)
+    paths = folder / "witness.onnx", folder / "model.onnx"
+    return Subject(graph, reference.lower(graph), match, net, *paths)
+
+
+def run(graph: Graph, folder: Path, **given: Mapping[str, Any]) -> Check:
+    return compare(subject(graph, folder), pictures.inputs(graph), "smooth pictures", **given)
+
+
+def spoiled(graph: Graph, key: str, change: float) -> Graph:
+    """The graph with one weight a little off."""
+    arrays = dict(graph.accounts.arrays)
+    arrays[key] = (arrays[key] * np.float32(1 + change)).astype(np.float32)
+    return replace(graph, accounts=replace(graph.accounts, arrays=arrays))
+
+
+def test_every_engine_keeps_every_budget(tmp_path: Path) -> None:
+    graph = golden()
+    check = run(graph, tmp_path)
+    assert check.passed
+    assert check.engines == (GENERIC, FAMILY, ONNX)
+    assert [blob.blob for blob in check.blobs] == [blob for blob in graph.blobs if blob != "data"]
+    assert all(ONNX in blob.errors for blob in check.blobs)
+    assert sum(FAMILY in blob.errors for blob in check.blobs) >= len(check.blobs) - 1
+    worst = check.worst(ONNX)
+    assert worst is not None
+    assert 0 < worst.errors[ONNX] <= worst.budget
+    assert len(check.top5["prob"]) == 16
+    assert check.first_divergence is None
+
+
+def test_a_fault_in_the_onnx_file_is_found_at_its_layer(tmp_path: Path) -> None:
+    graph = golden()
+    good = subject(graph, tmp_path)
+    export(spoiled(graph, "conv3_1_3x3/weight", 1e-4), outputs=all_blobs(graph)).write(good.witness)
+    check = compare(good, pictures.inputs(graph), "smooth pictures")
+    assert not check.passed
+    assert check.first_divergence is not None
+    assert check.first_divergence.startswith("layer 'conv3_1_3x3/relu', blob 'conv3_1_3x3' (onnxruntime)")
+    assert all(FAMILY not in blob.over() for blob in check.blobs)
+
+
+def test_a_fault_in_the_family_net_is_found_at_its_layer(tmp_path: Path) -> None:
+    graph = golden()
+    good = subject(graph, tmp_path)
+    weight = good.net.get_parameter("layer1.1.conv2.weight")
+    weight.data = weight.data * 1.0001  # not in place: the engines share the caffemodel's arrays
+    check = compare(good, pictures.inputs(graph), "smooth pictures")
+    assert check.first_divergence is not None
+    assert FAMILY in check.first_divergence
+
+
+def test_a_wrong_epsilon_is_found(tmp_path: Path) -> None:
+    """The trap of the reference data: an epsilon of 0 moves the results by a hundred times float32's error."""
+    graph = golden()
+    good = subject(graph, tmp_path)
+    for module in good.net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 0.0
+    assert not compare(good, pictures.inputs(graph), "smooth pictures").passed
+
+
+def test_a_fault_in_the_delivered_file_is_found(tmp_path: Path) -> None:
+    graph = golden()
+    good = subject(graph, tmp_path)
+    export(spoiled(graph, "classifier/weight", 0.5)).write(good.delivered)
+    faults = compare(good, pictures.inputs(graph), "smooth pictures").faults
+    assert any("output 'prob' of the ONNX file" in fault for fault in faults)
+
+
+def test_other_best_classes_are_named(tmp_path: Path) -> None:
+    graph = golden()
+    good = subject(graph, tmp_path)
+    export(spoiled(graph, "classifier/weight", -2.0)).write(good.delivered)
+    faults = compare(good, pictures.inputs(graph), "smooth pictures").faults
+    assert any("picture 0: best classes " in fault for fault in faults)
+
+
+def caffes_blobs() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "inputs.npz") as inputs, np.load(GOLDEN / "outputs.npz") as outputs:
+        return {**inputs, **outputs}
+
+
+def test_a_persons_own_caffe_is_held_against_the_truth(tmp_path: Path) -> None:
+    graph, blobs = golden(), caffes_blobs()
+    np.savez(tmp_path / "blobs.npz", **blobs)  # type: ignore[arg-type]
+    read = read_reference(tmp_path / "blobs.npz", graph)
+    # This golden is of other weights: every blob behind the first convolution differs.
+    check = compare(subject(graph, tmp_path), {"data": read["data"]}, "the reference", read)
+    assert REFERENCE in check.engines
+    with np.load(GOLDEN / "outputs.npz") as outputs:
+        assert check.passed == (not any(REFERENCE in blob.over() for blob in check.blobs))
+        assert {blob.blob for blob in check.blobs if REFERENCE in blob.errors} == set(outputs.files) - {"data"}
+    blobs["conv3_1_3x3"] = blobs["conv3_1_3x3"] * np.float32(1.01)
+    check = compare(subject(graph, tmp_path), {"data": blobs["data"]}, "the reference", blobs)
+    assert check.first_divergence == "layer 'conv3_1_3x3/relu', blob 'conv3_1_3x3' (reference)"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": None}, "lacks the input 'data'"),
+        ({"data": np.zeros((2, 3, 5, 5), np.float32)}, "2x3x5x5, the network takes 2x3x24x32"),
+    ],
+)
+def test_references_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    blobs = {key: value for key, value in {**caffes_blobs(), **change}.items() if value is not None}
+    np.savez(tmp_path / "blobs.npz", **blobs)
+    with pytest.raises(CheckError, match=words):
+        read_reference(tmp_path / "blobs.npz", golden())
+
+
+def test_references_of_another_net_or_kind_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "blobs.npz", data=np.zeros((2, 3, 24, 32), np.float32), other=np.zeros(3))
+    with pytest.raises(CheckError, match="none of its arrays bears the name"):
+        read_reference(tmp_path / "blobs.npz", golden())
+    (tmp_path / "text.npz").write_text("no")
+    with pytest.raises(CheckError, match=r"not a file that numpy\.savez wrote"):
+        read_reference(tmp_path / "text.npz", golden())
+
+
+def test_a_reference_of_a_net_that_overwrites_its_input_is_refused(tmp_path: Path) -> None:
+    text = INPUT + 'layer { name: "prep" type: "ReLU" bottom: "data" top: "data" }'
+    np.savez(tmp_path / "blobs.npz", data=np.zeros((2, 3, 12, 10), np.float32))
+    with pytest.raises(CheckError, match="overwrites its input 'data' in place"):
+        read_reference(tmp_path / "blobs.npz", write(tmp_path, text).graph())
+
+
+def test_a_generic_net_is_checked_too(tmp_path: Path) -> None:
+    check = run(write(tmp_path).graph(), tmp_path)
+    assert check.passed
+    assert check.engines == (GENERIC, ONNX)
+    assert all(blob.budget >= FLOOR for blob in check.blobs)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet_convert.converter.graph import Graph
+from senet_convert.converter.reference import lower
+from tests.nets import INPUT, write
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Graph:
+    return write(tmp_path).graph()
+
+
+def test_every_value_is_given_in_order(graph: Graph) -> None:
+    steps = list(lower(graph).steps(torch.zeros(2, 3, 12, 10)))
+    assert [name for name, _ in steps] == ["data", *(name for node in graph.nodes for name in node.outputs)]
+    assert all(tuple(value.shape) == graph.shapes[name] for name, value in steps)
+
+
+def test_float64_is_computed_in_float64_from_the_same_weights(graph: Graph) -> None:
+    module = lower(graph)
+    x = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    exact, plain = module(x.double()), module(x)
+    assert exact.dtype == torch.float64
+    assert 0 < (exact - plain).abs().max() < 1e-5
+    assert next(iter(module.parameters())).dtype == torch.float32
+
+
+def test_weights_share_the_memory_of_the_graph(graph: Graph) -> None:
+    module = lower(graph)
+    assert module.weights["fc/weight"].data_ptr() == graph.accounts.arrays["fc/weight"].ctypes.data
+
+
+def test_only_learned_weights_ask_for_gradients(graph: Graph) -> None:
+    module = lower(graph)
+    module(torch.zeros(2, 3, 12, 10)).sum().backward()
+    frozen = {name for name, weight in module.named_parameters() if not weight.requires_grad}
+    assert frozen == {"weights.bn/mean", "weights.bn/variance"}
+    assert module.weights["conv/weight"].grad is not None
+
+
+def test_several_outputs_are_a_tuple_in_the_graphs_order(tmp_path: Path) -> None:
+    text = INPUT + "".join(f'layer {{ name: "{n}" type: "ReLU" bottom: "data" top: "{n}" }}\n' for n in ("b", "a"))
+    outputs = lower(write(tmp_path, text).graph())(torch.zeros(2, 3, 12, 10))
+    assert isinstance(outputs, tuple)
+    assert len(outputs) == 2
+
+
+def test_layer_names_with_dots_get_parameters(tmp_path: Path) -> None:
+    text = INPUT + "".join(
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "{name}" inner_product_param {{ num_output: 2 }} }}\n'
+        for name in ("fc.1", "fc_1")
+    )
+    module = lower(write(tmp_path, text).graph())
+    assert len(dict(module.named_parameters())) == 4
+    assert len(set(module.names.values())) == 4
+
+
+def test_adjusted_values_are_what_later_layers_see(graph: Graph) -> None:
+    zero = dict(lower(graph).steps(torch.ones(2, 3, 12, 10), adjust=torch.zeros_like))
+    assert zero["prob"].abs().max() == 0
