@@ -74,15 +74,17 @@ def run(folder: Path, progress: Callable[[str], None]) -> Outcome:
     ):
         raise CheckError(
             f"{folder}: the images get other probabilities than in Caffe: top-1 error {outcome.top1_error} % (Caffe "
-            f"{outcome.caffe_top1_error} %), top-5 {outcome.top5_error} % (Caffe {outcome.caffe_top5_error} %), largest "
-            f"difference {outcome.difference:.1e}. Please report it, with the versions that report.json lists"
+            f"{outcome.caffe_top1_error} %), top-5 {outcome.top5_error} % (Caffe {outcome.caffe_top5_error} %), "
+            f"largest difference {outcome.difference:.1e}. Please report it, with the versions that report.json lists"
         )
     return outcome
 
 
 def _probabilities(model: Path, images: list[Path]) -> NDArray[Any]:
     session = Session(model)
-    (props,) = [p.value for p in onnx.load(str(model), load_external_data=False).metadata_props if p.key == "preprocess"]
+    (props,) = [
+        p.value for p in onnx.load(str(model), load_external_data=False).metadata_props if p.key == "preprocess"
+    ]
     preprocess = Preprocess.from_json(props)
     batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
     (name,), (output,) = session.inputs, session.outputs

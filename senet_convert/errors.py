@@ -44,6 +44,7 @@ class Problems:
         self._items: list[str] = []
 
     def add(self, problem: str) -> None:
+        """One more problem; saying it twice lists it once."""
         if problem not in self._items:
             self._items.append(problem)
 

@@ -76,7 +76,9 @@ def _facts(network: Mapping[str, Any]) -> Text:
 
 
 def _errors(check: Mapping[str, Any]) -> Table:
-    table = Table("engine", "worst blob", "error", "budget", title=f"{check['blobs']} blobs against float64, on {check['inputs']}")
+    table = Table(
+        "engine", "worst blob", "error", "budget", title=f"{check['blobs']} blobs against float64, on {check['inputs']}"
+    )
     for engine, worst in check["worst"].items():
         if worst:
             error = "not finite" if worst["error"] is None else f"{worst['error']:.1e}"

@@ -1,9 +1,9 @@
 """The check: several engines compute the same inputs, and every blob of each is held against exact arithmetic.
 
-The truth is the generic runner in float64. The generic runner in float32 says what error plain float32 arithmetic makes;
-every engine may make `FACTOR` times that, and never less than `FLOOR`. One float32 run can be exact by luck on a blob of
-few values, so there are two: as it is, and with one more rounding put on every value (Monte Carlo arithmetic, Parker
-1997). Errors are max-norm, relative to the largest value of the blob.
+The truth is the generic runner in float64. The generic runner in float32 says what error plain float32 arithmetic
+makes; every engine may make `FACTOR` times that, and never less than `FLOOR`. One float32 run can be exact by luck on
+a blob of few values, so there are two: as it is, and with one more rounding put on every value (Monte Carlo arithmetic,
+Parker 1997). Errors are max-norm, relative to the largest value of the blob.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GENERIC, FAMILY, ONNX, REFERENCE = "generic float32", "PyTorch net", "onnxruntim
 class BlobCheck:
     """One blob: the error of every engine that gives it, against the budget.
 
-    `scale` is the largest absolute value of the truth; `nonfinite` counts truth's NaNs and infinities, which are left out.
+    `scale` is the largest absolute value of the truth; `nonfinite` counts its NaNs and infinities, which are left out.
     """
 
     blob: str
@@ -101,17 +101,18 @@ def compare(
 ) -> Check:
     """Run every engine on `inputs` and compare blob by blob; `reference` holds blobs of a person's own Caffe."""
     graph = subject.graph
+    # The delivered file first: the memory that its session leaves is what the next one needs.
+    delivered = {} if subject.delivered == subject.witness else _run_onnx(subject.delivered, inputs)
     engines: dict[str, dict[str, Array]] = {ONNX: _run_onnx(subject.witness, inputs)}
+    delivered = delivered or {name: engines[ONNX][name] for name in graph.outputs}
     tensors = to_tensors(graph, inputs, torch.float32)
     if subject.match is not None:
-        engines[FAMILY] = _run_family(subject, tensors)
+        engines[FAMILY] = _run_family(subject.net, subject.match, tensors[0])
     if reference is not None:
         engines[REFERENCE] = dict(reference)
-    delivered = engines[ONNX] if subject.delivered == subject.witness else _run_onnx(subject.delivered, inputs)
-    delivered = dict(delivered)
     blobs, outputs, faults = [], {}, []
-    final = dict.fromkeys((*graph.outputs, *delivered)) if subject.delivered != subject.witness else graph.outputs
-    wanted = {value: blob for blob, value in reversed(graph.blobs.items()) if blob not in graph.inputs}
+    final = dict.fromkeys((*graph.outputs, *delivered))
+    wanted = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
     for value, exact, plain, rounded in _lockstep(subject.runner, tensors):
         if value not in wanted:
             continue
@@ -135,11 +136,10 @@ def _run_onnx(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return Session(path, arena=False).run(inputs)
 
 
-def _run_family(subject: Subject, tensors: Sequence[Tensor]) -> dict[str, Array]:
+def _run_family(net: nn.Module, match: Match, x: Tensor) -> dict[str, Array]:
     found: dict[str, Array] = {}
-    assert subject.match is not None
     with torch.inference_mode():
-        run_with_taps(subject.net, subject.match.taps, tensors[0], lambda value, top: found.update({value: top.numpy()}))
+        run_with_taps(net, match.taps, x, lambda value, top: found.update({value: top.numpy()}))
     return found
 
 
@@ -209,7 +209,9 @@ def _delivered(name: str, exact: Array, budget: float, delivered: Mapping[str, A
         return []
     finite = np.isfinite(exact)
     error = _error(exact, finite, float(np.abs(exact[finite]).max(initial=0.0)), delivered[name])
-    return [] if error <= budget else [f"output '{name}' of the ONNX file is off by {error:.2g}, {budget:.2g} are allowed"]
+    return (
+        [] if error <= budget else [f"output '{name}' of the ONNX file is off by {error:.2g}, {budget:.2g} are allowed"]
+    )
 
 
 def _top5(
@@ -233,7 +235,7 @@ def _top5(
         rows = np.arange(len(best))[:, None]
         gap = np.abs(value[rows, best] - value[rows, others]).max(axis=1)
         faults += [
-            f"output '{name}', picture {i}: the five best classes are {best[i].tolist()}, onnxruntime has {others[i].tolist()}"
+            f"output '{name}', picture {i}: best classes {best[i].tolist()}, the ONNX file has {others[i].tolist()}"
             for i in np.flatnonzero(gap > 2 * budgets.get(name, FLOOR))
         ]
     return top5, faults
@@ -251,12 +253,18 @@ def read_reference(path: Path, graph: Graph) -> dict[str, Array]:
             raise CheckError(f"{path}: it lacks the input '{name}'; it has {', '.join(sorted(blobs)) or 'nothing'}")
         if any(value.startswith(f"{name}@") for node in graph.nodes for value in node.outputs):
             raise CheckError(
-                f"{path}: the network overwrites its input '{name}' in place, so after a forward pass the blob no longer "
-                "holds what was fed in; check with --images instead"
+                f"{path}: the network overwrites its input '{name}' in place, so after a forward pass the blob no "
+                "longer holds what was fed in; check with --images instead"
             )
         shape, free = blobs[name].shape, graph.batched[name]
-        if len(shape) != len(free) or any(have != want for have, want in zip(shape, free, strict=True) if want is not None):
-            raise CheckError(f"{path}: input '{name}' has shape {times(shape)}, the network takes {times(graph.shapes[name])}")
+        if len(shape) != len(free) or any(
+            have != want for have, want in zip(shape, free, strict=True) if want is not None
+        ):
+            raise CheckError(
+                f"{path}: input '{name}' has shape {times(shape)}, the network takes {times(graph.shapes[name])}"
+            )
     if not set(blobs) & set(graph.blobs) - set(graph.inputs):
-        raise CheckError(f"{path}: none of its arrays bears the name of a blob of the network: {', '.join(sorted(blobs))}")
+        raise CheckError(
+            f"{path}: none of its arrays bears the name of a blob of the network: {', '.join(sorted(blobs))}"
+        )
     return blobs

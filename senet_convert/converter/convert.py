@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -83,7 +82,7 @@ def find_prototxt(caffemodel: Path) -> Path | None:
 
 
 def read(caffemodel: Path, prototxt: Path | None, options: Options) -> tuple[NetDef, Graph]:
-    """The network's definition and its graph with weights; the definition is the caffemodel's own without a prototxt."""
+    """The network's definition and its graph with weights; without a prototxt, the caffemodel defines itself."""
     net = read_prototxt(prototxt) if prototxt else None
     weights = read_caffemodel(caffemodel)
     return net or weights, graph.build(net or weights, weights, options)
@@ -123,7 +122,8 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         model.check()
         model.write(temporary / bundle.ONNX)
         _write_weights(loaded, temporary / bundle.WEIGHTS)
-        check, weights = None, ()
+        check: Check | None = None
+        weights: tuple[Landed, ...] = ()
         if wishes.check:
             weights = _weights(loaded, model, temporary)
             check = _check(loaded, wishes, preprocess, temporary, progress)
@@ -204,7 +204,7 @@ def _inputs(
 def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Preprocess | None:
     """What the files state, completed by what is known of a release, overruled by what a person says."""
     found = preprocessing.stated(loaded.net, loaded.graph)
-    asked = {
+    asked: dict[str, Any] = {
         "resize": wishes.resize,
         "size": (wishes.crop, wishes.crop) if wishes.crop else None,
         "mean": wishes.mean,
@@ -242,5 +242,3 @@ def _failed(caffemodel: Path, check: Check | None, faults: Sequence[str]) -> str
 def load(caffemodel: Path, prototxt: Path | None = None, options: Options | None = None) -> nn.Module:
     """See senet_convert.load."""
     return realise(*read(caffemodel, prototxt or find_prototxt(caffemodel), options or Options())).module
-
-

@@ -135,11 +135,11 @@ class _Builder:
                 self._pass_through(layer, inputs)
             elif layer.type not in LAYERS:
                 self.unsupported.setdefault(layer.type, []).append(where)
-                self._outputs(layer, inputs, [None] * len(layer.tops))
+                self._outputs(layer, [None] * len(layer.tops))
             elif not layer.faults:
                 self._add(layer, where, inputs)
             else:
-                self._outputs(layer, inputs, [None] * len(layer.tops))
+                self._outputs(layer, [None] * len(layer.tops))
         for kind, layers in self.unsupported.items():
             self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}")
         if not self.nodes and not self.problems:
@@ -153,7 +153,11 @@ class _Builder:
             value = self.current.get(bottom)
             if value is None:
                 later = next((other.name for other in self.draft.layers if bottom in other.tops), None)
-                why = f"layer '{later}' produces it, but Caffe runs layers in the file's order" if later else "no layer does"
+                why = (
+                    f"layer '{later}' produces it, but Caffe runs layers in the file's order"
+                    if later
+                    else "no layer does"
+                )
                 self.problems.add(f"{where} reads blob '{bottom}', which nothing before it produces: {why}")
             else:
                 self.read_by[bottom].append(layer.name)
@@ -168,7 +172,9 @@ class _Builder:
                 continue
             if i >= len(layer.bottoms) or layer.bottoms[i] != top:
                 first = self.writers[top][-1]
-                self.problems.add(f"{where} writes blob '{top}', which {first} already produces; blobs need different names")
+                self.problems.add(
+                    f"{where} writes blob '{top}', which {first} already produces; blobs need different names"
+                )
                 free = False
             elif len(self.read_by[top]) > 1:
                 self.problems.add(
@@ -177,7 +183,9 @@ class _Builder:
                 )
                 free = False
             elif layer.type in LAYERS and not LAYERS[layer.type].in_place:
-                self.problems.add(f"{where}: layers of type {layer.type} cannot work in place; give it a top of its own")
+                self.problems.add(
+                    f"{where}: layers of type {layer.type} cannot work in place; give it a top of its own"
+                )
                 free = False
         return free
 
@@ -201,7 +209,7 @@ class _Builder:
         try:
             _check_count(len(layer.bottoms), kind.takes, "bottoms")
             _check_count(len(layer.tops), kind.gives, "tops")
-            parsed = kind.parse(layer.params)
+            parsed = kind.parse(layer.params, len(layer.tops))
             known = [shape for shape in bottoms if shape is not None]
             if len(known) == len(bottoms):
                 shapes = parsed.shapes(known)
@@ -212,18 +220,18 @@ class _Builder:
                     self.wanted.append(Wanted(layer.name, parsed, wanted, layer.specs))
         except LayerFault as fault:
             self.problems.add(f"{where}: {fault}")
-            self._outputs(layer, inputs, [None] * len(layer.tops))
+            self._outputs(layer, [None] * len(layer.tops))
             return
-        outputs = self._outputs(layer, inputs, shapes)
+        outputs = self._outputs(layer, shapes)
         node = Node(layer.name, layer.type, parsed, tuple(value or "" for value in inputs), tuple(outputs))
         self.nodes.append(node)
-        if parsed.shares or (layer.type == "Concat" and len(layer.bottoms) == 1):
+        if parsed.shares(len(layer.bottoms)):
             self._share_memory(layer.tops[0], layer.bottoms[0])
         for top in layer.tops:
             if top in layer.bottoms:
                 self._refresh_aliases(layer, top)
 
-    def _outputs(self, layer: LayerDef, inputs: list[str | None], shapes: Sequence[Shape | None]) -> list[str]:
+    def _outputs(self, layer: LayerDef, shapes: Sequence[Shape | None]) -> list[str]:
         return [
             self._define(top, f"layer '{layer.name}'", shape) for top, shape in zip(layer.tops, shapes, strict=True)
         ]
@@ -262,8 +270,8 @@ class _Builder:
             self.nodes.append(Node(f"{layer.name}/{blob}", "View", View(shape or ()), (source,), (value,)))
         names = ", ".join(f"'{blob}'" for blob in others)
         self.warnings.append(
-            f"layer '{layer.name}' overwrites '{top}' in place, which shares its memory with {names}: as in Caffe, these "
-            "change with it"
+            f"layer '{layer.name}' overwrites '{top}' in place, which shares its memory with {names}: as in Caffe, "
+            "these change with it"
         )
 
     # ---- the result --------------------------------------------------------------------------------------------------
@@ -271,7 +279,8 @@ class _Builder:
     def graph(self, accounts: Accounts) -> Graph:
         names = self._final_names()
         keys = accounts.keys or {
-            want.name: tuple(f"{want.name}/{name}" for name in want.layer.names(len(want.shapes))) for want in self.wanted
+            want.name: tuple(f"{want.name}/{name}" for name in want.layer.names(len(want.shapes)))
+            for want in self.wanted
         }
         shapes = {names[value]: shape for value, shape in self.shapes.items() if shape is not None}
         nodes = tuple(
@@ -337,16 +346,18 @@ def _check_count(have: int, limits: tuple[int, int | None], what: str) -> None:
 def _batched(
     nodes: Sequence[Node], inputs: Sequence[str], shapes: Mapping[str, Shape]
 ) -> Mapping[str, tuple[int | None, ...]]:
-    """Shapes with None where an axis follows the batch; as they are where the network fixes its batch size.
+    """Shapes with None where the first axis follows the batch; as they are where the network fixes its batch size.
 
-    Found by trying: the shapes are inferred once more for a batch one larger.
+    Found by trying: the shapes are inferred once more for a batch one larger. Where the batch ends up in another axis,
+    the size counts as fixed: layers may take all axes but the first for constants.
     """
     fixed: dict[str, tuple[int | None, ...]] = dict(shapes)
     if not shapes.get(inputs[0]):
         return fixed
     size = shapes[inputs[0]][0]
     larger: dict[str, Shape] = {
-        name: (size + 1, *shapes[name][1:]) if shapes[name] and shapes[name][0] == size else shapes[name] for name in inputs
+        name: (size + 1, *shapes[name][1:]) if shapes[name] and shapes[name][0] == size else shapes[name]
+        for name in inputs
     }
     try:
         for node in nodes:
@@ -357,10 +368,9 @@ def _batched(
             larger.update(zip(node.outputs, node.layer.shapes(bottoms), strict=True))
     except LayerFault:
         return fixed
-    return {
-        name: tuple(a if a == b else None for a, b in zip(shape, larger[name], strict=True))
-        for name, shape in shapes.items()
-    }
+    if any(shape[1:] != larger[name][1:] for name, shape in shapes.items()):
+        return fixed
+    return {name: (None, *shape[1:]) if shape != larger[name] else shape for name, shape in shapes.items()}
 
 
 def describe(graph: Graph) -> str:

@@ -6,7 +6,7 @@ The files are read back from the disk and compared with the arrays of the caffem
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,30 +37,33 @@ class Landed:
 def in_onnx(graph: Graph, path: Path, used: set[str]) -> Landed:
     """The weights `used` by the exported part of the graph, among the initializers of an ONNX file."""
     wanted = {key: array for key, array in graph.accounts.arrays.items() if key in used}
-    return _compare(path.name, wanted, _initializers(path))
+    return _compare(path.name, wanted, _initializers(path).get)
 
 
 def in_safetensors(graph: Graph, path: Path, names: Mapping[str, str]) -> Landed:
     """All weights of the graph, under the names of a state_dict."""
     wanted = {names[key]: array for key, array in graph.accounts.arrays.items()}
     with safe_open(path, framework="numpy") as file:
-        return _compare(path.name, wanted, {name: file.get_tensor(name) for name in file.keys() if name in wanted})  # noqa: SIM118
+        held = set(file.keys())
+        return _compare(path.name, wanted, lambda name: file.get_tensor(name) if name in held else None)
 
 
-def _compare(name: str, wanted: Mapping[str, Array], found: Mapping[str, Array]) -> Landed:
+def _compare(name: str, wanted: Mapping[str, Array], find: Callable[[str], Array | None]) -> Landed:
+    """`find` gives one array of the file at a time, so that they are not all in memory at once."""
     faults = []
     for key, array in wanted.items():
-        if key not in found:
+        found = find(key)
+        if found is None:
             faults.append(f"{name} lacks the weight '{key}'")
-        elif not _same_bytes(array, found[key]):
+        elif not _same_bytes(array, found):
             faults.append(f"{name}: the weight '{key}' is not what the caffemodel holds")
     return Landed(name, len(wanted), sum(array.size for array in wanted.values()), tuple(faults))
 
 
 def _same_bytes(one: Array, other: Array) -> bool:
     """Equal to the bit: NaNs compare by their payload, -0 differs from 0."""
-    flat = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
-    return np.array_equal(*flat)
+    left, right = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
+    return np.array_equal(left, right)
 
 
 def _initializers(path: Path) -> dict[str, Array]:

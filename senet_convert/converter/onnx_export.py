@@ -77,8 +77,8 @@ class OnnxModel:
         parts: list[bytes | memoryview] = []
         for name, array in self.initializers.items():
             head = TensorProto(name=name, dims=array.shape, data_type=_onnx_type(array)).SerializeToString()
-            raw = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-            tensor = [head, _tag(_TENSOR_RAW_DATA, raw.nbytes), raw]
+            raw = _bytes_of(array)
+            tensor: list[bytes | memoryview] = [head, _tag(_TENSOR_RAW_DATA, raw.nbytes), raw]
             parts += [_tag(_GRAPH_INITIALIZER, sum(_size(part) for part in tensor)), *tensor]
         self._write_parts(file, parts)
 
@@ -86,7 +86,7 @@ class OnnxModel:
         parts: list[bytes | memoryview] = []
         for name, array in self.initializers.items():
             tensor = TensorProto(name=name, dims=array.shape, data_type=_onnx_type(array))
-            raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            raw = _bytes_of(array)
             if array.nbytes <= _CONSTANT_LIMIT:
                 tensor.raw_data = raw.tobytes()
             else:
@@ -94,7 +94,7 @@ class OnnxModel:
                 place = {"location": name_of_data, "offset": str(data.tell()), "length": str(raw.nbytes)}
                 tensor.data_location = TensorProto.EXTERNAL
                 tensor.external_data.extend(StringStringEntryProto(key=k, value=v) for k, v in place.items())
-                data.write(memoryview(raw))
+                data.write(raw)
             body = tensor.SerializeToString()
             parts += [_tag(_GRAPH_INITIALIZER, len(body)), body]
         self._write_parts(file, parts)
@@ -112,6 +112,10 @@ class OnnxModel:
 def data_file(path: Path) -> Path:
     """Where the weights of a model of more than 2 GiB lie."""
     return path.with_name(path.name + DATA_SUFFIX)
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _size(part: bytes | memoryview) -> int:
@@ -159,6 +163,7 @@ def export(
     for name in wanted:
         if graph.blobs[name] != name:  # a second name of a value: what Split or Dropout left
             emitter.nodes.append(helper.make_node("Identity", [graph.blobs[name]], [name], name=name))
+    _make_names_unique(emitter.nodes)
     body = GraphProto(name=graph.name or "network", node=emitter.nodes)
     body.input.extend(_value(graph, name, name) for name in graph.inputs if name in emitter.read)
     body.output.extend(_value(graph, name, graph.blobs[name]) for name in wanted)
@@ -177,6 +182,17 @@ def export(
 def all_blobs(graph: Graph) -> list[str]:
     """Every blob of the network that is not an input, in Caffe's order."""
     return [blob for blob in graph.blobs if blob not in graph.inputs]
+
+
+def _make_names_unique(nodes: Sequence[NodeProto]) -> None:
+    """Layers without weights may share a name, or have none; runtimes want nodes with names of their own."""
+    taken: set[str] = set()
+    for node in nodes:
+        name, number = node.name, 1
+        while node.name in taken:
+            number += 1
+            node.name = f"{name}#{number}"
+        taken.add(node.name)
 
 
 def _value(graph: Graph, name: str, value: str) -> ValueInfoProto:
@@ -250,6 +266,9 @@ class _Emitter:
     def shape(self, value: str) -> Shape:
         return self._shapes[value]
 
+    def array(self, weight: str) -> Array:
+        return self.initializers[weight]
+
     def _fresh(self, name: str) -> str:
         unique, number = name, 1
         while unique in self._names:
@@ -257,4 +276,3 @@ class _Emitter:
             unique = f"{name}{number}"
         self._names.add(unique)
         return unique
-

@@ -5,6 +5,7 @@ The passes stand in `PASSES`, in their order. None of them looks at shapes or we
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -88,7 +89,9 @@ def select_state(draft: Draft, problems: Problems) -> Draft:
     kept, excluded, dropped = [], [], []
     for layer in draft.layers:
         if layer.include and layer.exclude:
-            problems.add(f"layer '{layer.name}'{_line(layer)} has both include and exclude rules; Caffe takes one of them")
+            problems.add(
+                f"layer '{layer.name}'{_line(layer)} has both include and exclude rules; Caffe takes one of them"
+            )
         runs = any(_meets(rule, state) for rule in layer.include) if layer.include else True
         if any(_meets(rule, state) for rule in layer.exclude):
             runs = False
@@ -123,8 +126,6 @@ def data_to_inputs(draft: Draft, problems: Problems) -> Draft:
         for i, top in enumerate(layer.tops):
             shape = (shapes[0] if len(shapes) == 1 else shapes[i]) if i < len(shapes) or len(shapes) == 1 else None
             inputs.append(Input(top, shape, f"layer '{layer.name}' ({layer.type})"))
-    for name in sorted({i.blob for i in inputs if sum(j.blob == i.blob for j in inputs) > 1}):
-        problems.add(f"blob '{name}' is brought in by more than one layer; choose one with --phase, --stage or --level")
     names = {layer.name for layer in restored}
     dropped = tuple(item for item in draft.dropped if item.name not in names)
     return replace(draft, layers=tuple(kept), inputs=tuple(inputs), dropped=dropped)
@@ -150,7 +151,9 @@ def prune_training(draft: Draft, problems: Problems) -> Draft:
             top = _prediction_name(layer, taken, alone=len(losses) == 1)
             taken.add(top)
             kept.append(replace(layer, type=prediction, bottoms=layer.bottoms[:1], tops=(top,), params=_of(layer)))
-            dropped.append(Dropped(layer.name, layer.type, f"a loss; {prediction} gives its prediction as blob '{top}'"))
+            dropped.append(
+                Dropped(layer.name, layer.type, f"a loss; {prediction} gives its prediction as blob '{top}'")
+            )
         elif layer.bottoms and all(bottom in labels for bottom in layer.bottoms):
             labels.update(layer.tops)
             dropped.append(Dropped(layer.name, layer.type, "works on labels only"))
@@ -170,6 +173,9 @@ def drop_unread_inputs(draft: Draft, problems: Problems) -> Draft:
 
 def shape_inputs(draft: Draft, problems: Problems) -> Draft:
     """Apply the shapes that a person gives; name the inputs that still have none."""
+    for name, brought in Counter(item.blob for item in draft.inputs).items():
+        if brought > 1:
+            problems.add(f"blob '{name}' is brought in by {brought} layers; choose one with --phase, --stage or --level")
     given = draft.options.input_shapes
     for name in sorted(str(key) for key in given if key is not None and key not in {i.blob for i in draft.inputs}):
         have = ", ".join(f"'{item.blob}'" for item in draft.inputs) or "none"
@@ -241,16 +247,19 @@ def _data_shapes(layer: LayerDef) -> list[Shape]:
 
 
 def _only_for_labels(layers: Sequence[LayerDef]) -> set[str]:
-    """Blobs that reach losses and measures as labels (any bottom but the first), and nothing else as a first bottom."""
-    as_label = {b for layer in layers if layer.type in LOSSES or layer.type in SINKS for b in layer.bottoms[1:]}
-    as_data = {b for layer in layers if layer.type in LOSSES for b in layer.bottoms[:1]}
+    """Blobs that reach losses and measures as labels (any bottom but the first), and no other layer as data."""
+    ends = [layer for layer in layers if layer.type in LOSSES or layer.type in SINKS]
+    as_label = {bottom for layer in ends for bottom in layer.bottoms[1:]}
+    discarded = {bottom for layer in ends if layer.type in SINKS for bottom in layer.bottoms}
+    as_data = {bottom for layer in ends if layer.type in LOSSES for bottom in layer.bottoms[:1]}
     for layer in reversed(layers):
-        if layer.type not in LOSSES and layer.type not in SINKS:
-            wanted = [top for top in layer.tops if top in as_label]
-            if wanted and len(wanted) == len(layer.tops):
-                as_label.update(layer.bottoms)
-            else:
-                as_data.update(layer.bottoms)
+        if layer.type in LOSSES or layer.type in SINKS:
+            continue
+        tops = set(layer.tops)
+        if tops & as_label and tops <= as_label | discarded and not tops & as_data:
+            as_label.update(layer.bottoms)
+        else:
+            as_data.update(layer.bottoms)
     return as_label - as_data
 
 

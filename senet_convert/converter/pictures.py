@@ -23,7 +23,7 @@ def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint
     Natural pictures are smooth; white noise would leave deep layers nearly constant, and hide faults there.
     """
     rs = np.random.RandomState(zlib.crc32(name.encode()))
-    total = np.zeros((height, width, channels), np.int64)
+    total: NDArray[np.int64] = np.zeros((height, width, channels), np.int64)
     weights = 0
     for cells, weight in OCTAVES:
         cell = max(1, max(height, width) // cells)
@@ -31,7 +31,10 @@ def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint
         columns, column_at = _grid(width, cell)
         values = rs.randint(0, 256, size=(rows[-1] + 2, columns[-1] + 2, channels), dtype=np.int64)
         across = values[rows] * (2 * cell - row_at)[:, None, None] + values[rows + 1] * row_at[:, None, None]
-        both = across[:, columns] * (2 * cell - column_at)[None, :, None] + across[:, columns + 1] * column_at[None, :, None]
+        both: NDArray[np.int64] = (
+            across[:, columns] * (2 * cell - column_at)[None, :, None]
+            + across[:, columns + 1] * column_at[None, :, None]
+        )
         total += weight * (both // (4 * cell * cell))
         weights += weight
     return np.clip(128 + (total // weights - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
@@ -55,6 +58,9 @@ def _input(graph: Graph, name: str, mean: tuple[float, ...], scale: float) -> ND
     shape = list(graph.shapes[name])
     if shape and graph.batched[name][0] is None:
         shape[0] = min(max(ENOUGH // max(prod(graph.shapes[graph.inputs[0]][1:]), 1), COUNT), MOST)
+    below = _index_limit(graph, name)
+    if below is not None:
+        return np.random.RandomState(zlib.crc32(name.encode())).randint(0, below, shape).astype(np.float32)
     if len(shape) == 4 and min(shape[2:]) >= 8:
         n, channels, height, width = shape
         pixels = np.stack([smooth(f"{name}/{i}", height, width, channels) for i in range(n)]).astype(np.float32)
@@ -62,3 +68,19 @@ def _input(graph: Graph, name: str, mean: tuple[float, ...], scale: float) -> ND
         return np.ascontiguousarray(((pixels - offset) * np.float32(scale)).transpose(0, 3, 1, 2))
     values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     return np.asarray(values, np.float32)
+
+
+def _index_limit(graph: Graph, name: str) -> int | None:
+    """What the values of an input must stay below where layers look something up by them."""
+    limits = [
+        limit
+        for node in graph.readers[name]
+        for i, limit in node.layer.index_limits([_least(graph, value) for value in node.inputs]).items()
+        if node.inputs[i] == name
+    ]
+    return min(limits, default=None)
+
+
+def _least(graph: Graph, value: str) -> tuple[int, ...]:
+    """The shape of a value in the smallest batch that is made."""
+    return tuple(COUNT if dim is None else dim for dim in graph.batched[value])

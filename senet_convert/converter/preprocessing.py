@@ -13,7 +13,9 @@ from .graph import Graph
 from .passes import DATA
 
 # As in the released prototxts: "# mean_value: 104, 117, 123".
-_MEAN = re.compile(r"mean(?:_value)?s?\s*[:=]?\s*\[?\s*(-?[\d.]+)(?:\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+))?", re.IGNORECASE)
+_MEAN = re.compile(
+    r"mean(?:_value)?s?\s*[:=]?\s*\[?\s*(-?[\d.]+)(?:\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+))?", re.IGNORECASE
+)
 
 
 def stated(net: NetDef, graph: Graph) -> Preprocess | None:

@@ -16,8 +16,8 @@ from .graph import Graph
 class GraphModule(nn.Module):
     """A graph as a torch module: `module(x)` gives the output, or a tuple where there are several.
 
-    The weights are float32 parameters named '<layer>/<weight>' (dots, which torch forbids, become underscores). A run in
-    another dtype casts each layer's weights as they are needed, so that it does not hold them twice.
+    The weights are float32 parameters named '<layer>/<weight>' (dots, which torch forbids, become underscores). A run
+    in another dtype casts each layer's weights as they are needed, so that it does not hold them twice.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -62,8 +62,7 @@ class GraphModule(nn.Module):
         last = {value: node for node in self.graph.nodes for value in node.inputs}
         for node in self.graph.nodes:
             bottoms = [live[value] for value in node.inputs]
-            dtype = bottoms[0].dtype
-            weights = [self.weights[self._names[key]].to(dtype) for key in node.weights]
+            weights = [self.weights[self._names[key]].to(inputs[0].dtype) for key in node.weights]
             tops = node.layer.torch(bottoms, weights)
             for value in node.inputs:
                 if last[value] is node:

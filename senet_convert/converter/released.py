@@ -74,4 +74,3 @@ def identify(path: Path, role: str) -> Source:
     digests = {kind: digest.hexdigest() for kind, digest in hashes.items()}
     known = {f"{kind}:{value}" for kind, value in digests.items()}
     return Source(role, path.name, size, digests, next((r for r in candidates if r.digest in known), None))
-

@@ -1,4 +1,7 @@
-"""The report: what was converted, what the check found, what was dropped and why. docs/report.md documents every key."""
+"""The report: what was converted, what the check found, what was dropped and why.
+
+docs/report.md documents every key.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ import torch
 from ..deploy.preprocess import Preprocess
 from ..version import __version__
 from . import page
-from .check import FACTOR, FLOOR, BlobCheck, Check
+from .check import FACTOR, FLOOR, REFERENCE, REFERENCE_FLOOR, BlobCheck, Check
 from .graph import Graph, Node
 from .landed import Landed
 from .onnx_export import OnnxModel
@@ -73,8 +76,11 @@ def make(
         "warnings": list(graph.warnings),
         "sources": [_source(source) for source in sources],
         "release": _release(release),
-        "network": {**describe(graph), "family": loaded.match.family if loaded.match else None,
-                    "architecture": loaded.match.summary if loaded.match else "a graph of no known SE family"},
+        "network": {
+            **describe(graph),
+            "family": loaded.match.family if loaded.match else None,
+            "architecture": loaded.match.summary if loaded.match else "a graph of no known SE family",
+        },
         "preprocess": json.loads(preprocess.to_json()) if preprocess else None,
         "classes": {"order": _class_order(sources, labels), "labels": list(labels)},
         "onnx": {
@@ -192,7 +198,12 @@ def _check(check: Check | None) -> dict[str, Any] | None:
         "inputs": check.inputs,
         "truth": "generic runner, float64",
         "engines": list(check.engines),
-        "budget": {"factor": FACTOR, "floor": FLOOR, "of": "the generic runner's own float32 error"},
+        "budget": {
+            "factor": FACTOR,
+            "floor": FLOOR,
+            "reference_floor": REFERENCE_FLOOR,
+            "of": "the generic runner's own float32 error",
+        },
         "blobs": len(check.blobs),
         "worst": {engine: _worst(check.worst(engine), engine) for engine in check.engines},
         "top5": dict(check.top5),
@@ -204,7 +215,7 @@ def _worst(blob: BlobCheck | None, engine: str) -> dict[str, Any] | None:
     if blob is None:
         return None
     error, budget = blob.errors[engine], blob.budget_of(engine)
-    return {"blob": blob.blob, "error": _number(error), "budget": budget, "of_budget": _number(error / budget)}
+    return {"blob": blob.blob, "error": _number(error), "budget": _number(budget), "of_budget": _number(error / budget)}
 
 
 def _number(value: float) -> float | None:
@@ -243,6 +254,7 @@ def _blob(blob: BlobCheck) -> dict[str, Any]:
         "blob": blob.blob,
         "largest_value": _number(blob.scale),
         "budget": _number(blob.budget),
+        "reference_budget": _number(blob.reference_budget) if REFERENCE in blob.errors else None,
         "engines": {engine: _number(error) for engine, error in blob.errors.items()},
         "over_budget": blob.over(),
         "nonfinite_values": blob.nonfinite,

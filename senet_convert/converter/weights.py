@@ -78,16 +78,16 @@ def assign(wanted: Sequence[Wanted], file: NetDef, problems: Problems) -> Accoun
             for i, (key, array) in enumerate(zip(own, prepared, strict=True))
         )
     if unused:
-        warnings.append(
-            f"{file.source} holds weights for layers that the network does not run: {listed(unused)}"
-        )
+        warnings.append(f"{file.source} holds weights for layers that the network does not run: {listed(unused)}")
     return Accounts(arrays, keys, tuple(unused), landed, values, tuple(warnings))
 
 
 def _refuse_ambiguous(wanted: Sequence[Wanted], holders: Sequence[LayerDef], problems: Problems) -> None:
     for name, times_named in Counter(want.name for want in wanted).items():
         if not name:
-            problems.add(f"{times_named} layers that need weights have no name; weights are matched by layer name: name them")
+            problems.add(
+                f"{times_named} layers that need weights have no name; weights are matched by layer name: name them"
+            )
         elif times_named > 1:
             problems.add(
                 f"{times_named} layers that need weights are named '{name}'; Caffe fills only the first of them. "
@@ -119,8 +119,8 @@ def _misfit(want: Wanted, blobs: Sequence[Blob]) -> str | None:
     if all(blob.fits(shape) for blob, shape in zip(blobs, want.shapes, strict=True)):
         return None
     return (
-        f"layer '{want.name}' ({type(want.layer).__name__}): the caffemodel holds blobs of shape {have}, the network needs "
-        f"{need}"
+        f"layer '{want.name}' ({type(want.layer).__name__}): the caffemodel holds blobs of shape {have}, "
+        f"the network needs {need}"
     )
 
 

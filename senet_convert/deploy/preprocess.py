@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import cv2
@@ -17,8 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvertError
+from .images import Image, read_image
 
-Image = NDArray[np.uint8]  # (H, W, C), B G R or grey
+__all__ = ["COLORS", "RESAMPLES", "Image", "Preprocess", "read_image"]
+
+RESAMPLES = ("opencv", "pil")
+COLORS = ("bgr", "rgb")
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class Preprocess:
 
     size    (height, width) of the network's input: what is cropped from the centre
     resize  length of the shorter side before the crop, in pixels; None: resize to `size` without regard to the aspect
-    mean    per channel (B, G, R) or one value, in 0..255; subtracted first
+    mean    per channel in the network's order, or one value, in 0..255; subtracted first
     scale   factor after the subtraction
-    channels  3 (B, G, R) or 1 (grey)
+    channels  3 (colour) or 1 (grey)
+    resample  'opencv': INTER_LINEAR, without antialiasing; 'pil': Pillow's bilinear filter, with it
+    color   order of the network's channels, 'bgr' as with Caffe's own tools, or 'rgb'
     """
 
     size: tuple[int, int]
@@ -37,6 +42,8 @@ class Preprocess:
     mean: tuple[float, ...] = ()
     scale: float = 1.0
     channels: int = 3
+    resample: str = "opencv"
+    color: str = "bgr"
 
     def to_json(self) -> str:
         """One line of JSON, as it stands in the metadata under 'preprocess'."""
@@ -44,42 +51,51 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocess:
-        """The inverse of `to_json`."""
-        data: Mapping[str, Any] = json.loads(text)
-        return cls(**{**data, "size": tuple(data["size"]), "mean": tuple(data["mean"])})
+        """The inverse of `to_json`. Raises ConvertError for anything else, or what a later version wrote."""
+        try:
+            data: Mapping[str, Any] = json.loads(text)
+            unknown = sorted(set(data) - {field.name for field in fields(cls)})
+            if unknown:
+                raise ConvertError(
+                    f"the model's preprocessing asks for {', '.join(unknown)}, unknown to this version: install a newer one"
+                )
+            found = cls(**{**data, "size": tuple(data["size"]), "mean": tuple(data.get("mean", ()))})
+        except (ValueError, TypeError, KeyError, AttributeError) as fault:
+            raise ConvertError(f"the model's preprocessing is not readable: {fault!r}") from fault
+        if found.resample not in RESAMPLES or found.color not in COLORS:
+            raise ConvertError(f"the model's preprocessing is unknown to this version: {text}")
+        return found
 
     def batch(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Images as read by `read_image` -> float32 (N, C, H, W)."""
-        return np.stack([self._one(image) for image in images])
+        return np.stack([self.apply(image) for image in images])
 
-    def _one(self, image: Image) -> NDArray[np.float32]:
+    def apply(self, image: Image) -> NDArray[np.float32]:
+        """One image as read by `read_image`, uint8 (H, W, C) -> float32 (C, H, W). Raises ConvertError."""
         height, width = self.size
         if self.resize is None:
-            image = _resized(image, height, width)
+            image = self._resized(image, height, width)
         else:
             short = min(image.shape[:2])
             sides = (max(1, round(side * self.resize / short)) for side in image.shape[:2])
-            image = _resized(image, *sides)
+            image = self._resized(image, *sides)
             top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
             if top < 0 or left < 0:
-                raise ConvertError(f"a {height}x{width} crop does not fit: the shorter side is resized to {self.resize}")
+                raise ConvertError(
+                    f"a {height}x{width} crop does not fit: the shorter side is resized to {self.resize}"
+                )
             image = image[top : top + height, left : left + width]
+        if self.color == "rgb":
+            image = image[:, :, ::-1]
         planes = image.astype(np.float32) - np.asarray(self.mean or (0.0,), np.float32)
         return np.ascontiguousarray(planes.transpose(2, 0, 1) * np.float32(self.scale))
 
+    def _resized(self, image: Image, height: int, width: int) -> Image:
+        if self.resample == "pil":
+            from PIL import Image as Pil
 
-def read_image(path: Path, channels: int = 3) -> Image:
-    """A picture as OpenCV reads it: uint8 (H, W, channels), B G R. Raises ConvertError with the file's name."""
-    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-    try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flag)
-    except (OSError, cv2.error) as fault:
-        raise ConvertError(f"{path}: cannot be read as an image: {fault}") from fault
-    if image is None:
-        raise ConvertError(f"{path}: not an image that OpenCV reads")
-    return np.asarray(image, np.uint8).reshape(*image.shape[:2], channels)
-
-
-def _resized(image: Image, height: int, width: int) -> Image:
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8).reshape(height, width, image.shape[2])
+            flat = image[:, :, 0] if image.shape[2] == 1 else image
+            resized = np.asarray(Pil.fromarray(flat).resize((width, height), Pil.Resampling.BILINEAR))
+        else:
+            resized = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+        return resized.astype(np.uint8, copy=False).reshape(height, width, image.shape[2])

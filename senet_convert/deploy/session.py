@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,46 +14,118 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ..errors import ConvertError
+from . import providers
+from .binding import Binding
+from .cores import usable_cores
+from .providers import Tuning
 
 Array = NDArray[Any]
 
-PROVIDERS = {"cpu": "CPUExecutionProvider"}
 _QUIET = 3  # onnxruntime's severity: errors only
+_SILENT = 4
 
 
 class Session:
-    """An ONNX model loaded for inference on the CPU.
+    """An ONNX model loaded for inference.
 
-    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes, where an axis that
-    is free is a name or None.
+    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes and `output_shapes`
+    outputs to theirs, where an axis that is free is a name or None. `provider` is the one that is active, `metadata` what
+    the file carries.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, arena: bool = True) -> None:
-        """Load `path`; `threads` defaults to the cores that this process may use. Raises ConvertError.
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        arena: bool = True,
+        provider: str = "cpu",
+        tuning: Tuning | None = None,
+        spin: bool = True,
+    ) -> None:
+        """Load `path`. Raises ConvertError: not loadable, or `provider` is not there or does not start.
 
-        `arena` keeps freed memory for the next run; without it a session leaves nothing behind.
+        `threads` defaults to the cores that this process may use; `arena` keeps freed memory for the next run, without
+        it a session leaves nothing behind; `spin` lets idle threads wait busily, which is faster on cores of its own and
+        much slower on shared ones. `tuning` is for GPUs.
         """
+        self.threads = threads or usable_cores()
+        self.tuning = tuning or Tuning()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = _QUIET
         options.enable_cpu_mem_arena = arena
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS["cpu"]])
-        except Exception as fault:  # onnxruntime raises classes of its own for each kind of fault, without a common base
-            raise ConvertError(f"{path}: onnxruntime {ort.__version__} cannot load it: {fault}") from fault
+        if not spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session, self.provider = _load(path, options, provider, self.tuning)
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self.shapes: dict[str, list[int | str | None]] = {item.name: item.shape for item in self._session.get_inputs()}
+        self.output_shapes: dict[str, list[int | str | None]] = {
+            item.name: item.shape for item in self._session.get_outputs()
+        }
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._bindings: dict[tuple[Any, ...], Binding] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The batch sizes that this session prefers; empty where any is as good as another."""
+        return self.tuning.buckets if self.provider in providers.GPU else ()
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The wanted outputs (default: all), by name. Feeds are float32 arrays of the inputs' shapes."""
         names = list(self.outputs if outputs is None else outputs)
-        return dict(zip(names, self._session.run(names, {name: feeds[name] for name in self.inputs}), strict=True))
+        given = {name: feeds[name] for name in self.inputs}
+        if self.provider in providers.GPU:
+            return self.run_bound(given, names, "cuda")
+        return dict(zip(names, self._session.run(names, given), strict=True))
+
+    def run_bound(self, feeds: Mapping[str, Array], names: Sequence[str], device: str) -> dict[str, Array]:
+        """As `run`, through buffers on `device` ('cpu' or 'cuda') that are kept for each set of shapes."""
+        key = (device, tuple(names), *((name, array.shape, array.dtype.str) for name, array in feeds.items()))
+        with self._lock:  # the buffers are used by one run at a time
+            if key not in self._bindings:
+                self._bindings[key] = Binding(self._session, feeds, names, device, self.tuning.device)
+            return self._bindings[key].run(feeds)
+
+    def warm_up(self, batches: Sequence[int] = ()) -> None:
+        """Run once for each batch size (default: the buckets, else 1), so that the first request does not wait.
+
+        With TensorRT this builds the engines. A model with other free axes than the batch is left cold.
+        """
+        for batch in batches or self.buckets or (1,):
+            shapes = {
+                name: [dim if isinstance(dim, int) else batch if axis == 0 else None for axis, dim in enumerate(dims)]
+                for name, dims in self.shapes.items()
+            }
+            if all(dim is not None for dims in shapes.values() for dim in dims):
+                self.run({name: np.zeros([dim or 0 for dim in dims], np.float32) for name, dims in shapes.items()})
 
 
-def usable_cores() -> int:
-    """How many cores the scheduler lets this process use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _load(path: Path, options: Any, asked: str, tuning: Tuning) -> tuple[Any, str]:
+    """The session and the provider that is active in it. 'auto' takes the first one that really starts."""
+    names = providers.candidates(asked)
+    for name in names:
+        shapes = _shapes(path, options) if name == "tensorrt" else {}
+        chosen = providers.arguments(name, tuning, shapes, options.intra_op_num_threads)
+        options.log_severity_level = _SILENT if asked == providers.AUTO and name != names[-1] else _QUIET
+        try:
+            session = ort.InferenceSession(str(path), options, providers=chosen)
+        except Exception as fault:  # onnxruntime raises a class for each kind of fault, without a common base
+            if name != names[-1]:
+                continue
+            raise ConvertError(f"{path}: onnxruntime {ort.__version__} cannot load it: {fault}") from fault
+        if name == names[-1] or session.get_providers()[0] == providers.PROVIDERS[name]:
+            providers.refuse_fallback(name, session.get_providers())
+            session.disable_fallback()  # a provider that fails later is an error too, not the CPU in its place
+            return session, name
+    raise ConvertError(f"the installed onnxruntime {ort.__version__} offers no provider for {asked}")
+
+
+def _shapes(path: Path, options: Any) -> dict[str, list[Any]]:
+    """The inputs' shapes, from a session on the CPU."""
+    session = ort.InferenceSession(str(path), options, providers=[providers.PROVIDERS["cpu"]])
+    return {item.name: item.shape for item in session.get_inputs()}
 
 
 @cache
@@ -65,9 +137,11 @@ def newest_opset(limit: int) -> int:
         graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
         model = helper.make_model(graph, opset_imports=imports, ir_version=helper.find_min_ir_version_for(imports))
         options = ort.SessionOptions()
-        options.log_severity_level = _QUIET + 1
+        options.log_severity_level = _SILENT
         try:
-            session = ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDERS["cpu"]])
+            session = ort.InferenceSession(
+                model.SerializeToString(), options, providers=[providers.PROVIDERS["cpu"]]
+            )
         except Exception:  # noqa: S112 - not this opset: that is the question asked
             continue
         session.run(None, {"x": np.zeros(1, np.float32)})

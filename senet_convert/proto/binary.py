@@ -6,11 +6,11 @@ them, and they mean the same. `diff` is never read.
 
 from __future__ import annotations
 
+import io
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -24,12 +24,22 @@ from .wire import BYTES, FIXED32, FIXED64, Walker, WireError, WireField
 MAX_BYTES = 2**31 - 1  # protobuf, and so Caffe, can neither write nor read more
 MAX_DEFINITION = 1 << 24  # bytes of one layer without its blobs; a large real one has a few hundred
 
-# The messages on the way to a payload: field number -> field name, and what lies below.
+
+@dataclass(frozen=True)
+class _Schema:
+    """A message on the way to the blobs: the number of its field of blobs, and of the message inside that has some."""
+
+    name: str  # of the field that holds it
+    message: type[Message]
+    blobs: int
+    inner: int | None = None
+
+
+_V0_LAYER = _Schema("layer", caffe_pb2.V0LayerParameter, blobs=50)
+_V1_LAYER = _Schema("layers", caffe_pb2.V1LayerParameter, blobs=6, inner=1)
+_LAYERS = {100: _Schema("layer", caffe_pb2.LayerParameter, blobs=7), 2: _V1_LAYER}
 _PAYLOADS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 9: ("double_diff", "<f8")}
-_V0_LAYER = (caffe_pb2.V0LayerParameter, 50, {})
-_V1_LAYER = (caffe_pb2.V1LayerParameter, 6, {1: ("layer", _V0_LAYER)})
-_LAYER = (caffe_pb2.LayerParameter, 7, {})
-_NET_LAYERS = {100: ("layer", _LAYER), 2: ("layers", _V1_LAYER)}
+_READ = {name: dtype for name, dtype in _PAYLOADS.values() if name in ("data", "double_data")}
 
 _MAGIC = (
     (b"\x89HDF", "it is an HDF5 file. Caffe's HDF5 snapshots are not read yet: save the net as a binary caffemodel"),
@@ -55,16 +65,14 @@ def read_binary(path: Path) -> Tree:
         reader = _Reader(file, Walker(view))
         try:
             net = reader.net(size)
-        except (WireError, DecodeError, UnicodeDecodeError) as fault:
+        except (WireError, DecodeError) as fault:
             after = f", after layer '{reader.last}'" if reader.last else ""
             kind = "truncated or damaged" if reader.last else "not a caffemodel, or damaged"
             raise ReadError(
                 f"{path}: {kind}: {fault}{after} (the file has {size} bytes). Copy or download it again"
             ) from None
     if not net.get("layer") and not net.get("layers"):
-        raise ReadError(
-            f"{path}: it holds no layers. A caffemodel does; a solverstate or a mean.binaryproto does not"
-        )
+        raise ReadError(f"{path}: it holds no layers. A caffemodel does; a solverstate or a mean.binaryproto does not")
     return net
 
 
@@ -72,53 +80,57 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             raise ReadError(f"{path}: not a caffemodel: {what}")
-    text = head.strip()
-    if text and b"\0" not in head and all(byte < 127 and (byte > 31 or byte in b"\t\r\n") for byte in head):
+    if not any(byte < 9 or 13 < byte < 32 for byte in head):  # a binary has such bytes as tags and lengths
         raise ReadError(f"{path}: not a caffemodel: it is a text file. A text network is given with --prototxt")
+
+
+Piece = NDArray[np.uint8] | WireField  # of a payload: bytes already read, or where they lie in the file
 
 
 @dataclass
 class _Reader:
-    file: BinaryIO
+    file: io.BufferedReader
     walker: Walker
     last: str = ""  # the last layer that was read whole
-    _kept: list[bytes] = field(default_factory=list)
 
     def net(self, size: int) -> Tree:
         layers: dict[str, list[Tree]] = {}
         kept: list[WireField] = []
         for item in self.walker.fields(0, size):
-            if item.number in _NET_LAYERS and item.kind == BYTES:
-                name, schema = _NET_LAYERS[item.number]
-                tree = self._layer(item, schema)
-                layers.setdefault(name, []).append(tree)
-                self.last = tree.get("name", "") or tree.get("layer", {}).get("name", "") or self.last
-            else:
+            schema = _LAYERS.get(item.number)
+            if schema is None or item.kind != BYTES:
                 kept.append(item)
+                continue
+            tree = self._layer(item, schema)
+            layers.setdefault(schema.name, []).append(tree)
+            self.last = tree.get("name", "") or tree.get("layer", {}).get("name", "") or self.last
         net = self._definition(caffe_pb2.NetParameter, kept)
         net.update(layers)
         return net
 
-    def _layer(self, span: WireField, schema: tuple[type[Message], int, dict]) -> Tree:  # type: ignore[type-arg]
-        message, blobs_number, below = schema
-        kept, blobs, inner = [], [], {}
+    def _layer(self, span: WireField, schema: _Schema) -> Tree:
+        kept: list[WireField] = []
+        blobs: list[Tree] = []
+        inner: list[Tree] = []
         for item in self.walker.fields(span.start, span.stop):
-            if item.number == blobs_number and item.kind == BYTES:
+            if item.number == schema.blobs and item.kind == BYTES:
                 blobs.append(self._blob(item))
-            elif item.number in below and item.kind == BYTES:
-                name, deeper = below[item.number]
-                inner[name] = self._layer(item, deeper)
+            elif item.number == schema.inner and item.kind == BYTES:
+                inner.append(self._layer(item, _V0_LAYER))
             else:
                 kept.append(item)
-        tree = self._definition(message, kept)
-        tree.update(inner)
+        if len(inner) > 1:
+            raise WireError(f"{len(inner)} definitions in one layer at offset {span.at}")
+        tree = self._definition(schema.message, kept)
+        if inner:
+            tree[_V0_LAYER.name] = inner[0]
         if blobs:
             tree["blobs"] = blobs
         return tree
 
     def _blob(self, span: WireField) -> Tree:
         kept: list[WireField] = []
-        pieces: dict[str, list[tuple[int, NDArray[np.uint8] | int]]] = {}
+        pieces: dict[str, list[Piece]] = {}
         at = span.start
         while at < span.stop:
             item = next(self.walker.fields(at, span.stop))
@@ -127,41 +139,37 @@ class _Reader:
                 kept.append(item)
                 continue
             name, dtype = _PAYLOADS[item.number]
-            if item.kind == BYTES:
-                pieces.setdefault(name, []).append((item.start, item.stop - item.start))
-            elif item.kind == (FIXED32 if dtype == "<f4" else FIXED64):
+            piece: Piece = item
+            if item.kind == (FIXED32 if dtype == "<f4" else FIXED64):
                 run = self.walker.fixed_run(item, span.stop)
-                record = item.stop - item.at
-                at = item.at + run * record
-                if name in ("data", "double_data"):
-                    pieces.setdefault(name, []).append((item.at, self._unpacked(item, run)))
-            else:
+                at = item.at + run * (item.stop - item.at)
+                piece = self._unpacked(item, run) if name in _READ else item
+            elif item.kind != BYTES:
                 raise WireError(f"a blob's '{name}' is not made of floats at offset {item.at}")
+            pieces.setdefault(name, []).append(piece)
         tree = self._definition(caffe_pb2.BlobProto, kept)
-        for name, dtype in (("data", "<f4"), ("double_data", "<f8")):
-            if name in pieces:
-                tree[name] = self._payload(pieces[name], dtype)
+        tree.update({name: self._payload(pieces[name], dtype) for name, dtype in _READ.items() if name in pieces})
         return tree
 
     def _unpacked(self, item: WireField, run: int) -> NDArray[np.uint8]:
         record, tag = item.stop - item.at, item.start - item.at
         matrix = np.frombuffer(self.walker.buffer, np.uint8, run * record, item.at).reshape(run, record)
-        return np.ascontiguousarray(matrix[:, tag:]).reshape(-1)
+        return matrix[:, tag:].flatten()  # always a copy, so that the file can be closed
 
-    def _payload(self, pieces: Sequence[tuple[int, NDArray[np.uint8] | int]], dtype: str) -> NDArray[np.generic]:
-        sizes = [piece if isinstance(piece, int) else piece.nbytes for _, piece in pieces]
-        total, width = sum(sizes), np.dtype(dtype).itemsize
-        if any(size % width for size in sizes):
-            raise WireError(f"{total} bytes of {width}-byte floats at offset {pieces[0][0]}")
-        raw = np.empty(total, np.uint8)
+    def _payload(self, pieces: Sequence[Piece], dtype: str) -> NDArray[np.generic]:
+        sizes = [piece.stop - piece.start if isinstance(piece, WireField) else piece.nbytes for piece in pieces]
+        width = np.dtype(dtype).itemsize
+        raw = np.empty(sum(sizes), np.uint8)
         at = 0
-        for (offset, piece), size in zip(pieces, sizes, strict=True):
-            if isinstance(piece, int):
-                self.file.seek(offset)
-                if self.file.readinto(memoryview(raw)[at : at + size]) != size:
-                    raise WireError(f"the file became shorter while it was read, at offset {offset}")
-            else:
+        for piece, size in zip(pieces, sizes, strict=True):
+            if not isinstance(piece, WireField):
                 raw[at : at + size] = piece
+            elif size % width:
+                raise WireError(f"{size} bytes of {width}-byte floats at offset {piece.start}")
+            else:
+                self.file.seek(piece.start)
+                if self.file.readinto(raw.data[at : at + size]) != size:
+                    raise WireError(f"the file became shorter while it was read, at offset {piece.start}")
             at += size
         return raw.view(dtype)
 

@@ -98,7 +98,19 @@ class NetDef:
     faults: tuple[Fault, ...] = ()
 
 
-_COMMON = {"name", "type", "bottom", "top", "blobs", "param", "include", "exclude", "loss_weight", "phase"}
+_COMMON = {
+    "name",
+    "type",
+    "bottom",
+    "top",
+    "blobs",
+    "param",
+    "include",
+    "exclude",
+    "loss_weight",
+    "phase",
+    "propagate_down",
+}
 
 
 def from_tree(net: Tree, source: str, comments: tuple[str, ...] = ()) -> NetDef:
@@ -114,8 +126,15 @@ def from_tree(net: Tree, source: str, comments: tuple[str, ...] = ()) -> NetDef:
         inputs=_inputs(net, source),
         state=State(level=state.get("level", 0), stages=tuple(state.get("stage", []))),
         comments=comments,
-        faults=tuple(net.faults),
+        faults=_faults(net),
     )
+
+
+def _faults(net: Tree) -> tuple[Fault, ...]:
+    """Those outside of layers; a layer's own count only where the layer does."""
+    header = Tree()
+    header.update({key: value for key, value in net.items() if key != "layer"})
+    return (*net.faults, *header.all_faults())
 
 
 def _inputs(net: Tree, source: str) -> tuple[tuple[str, Shape | None], ...]:
@@ -185,7 +204,9 @@ def _blob(tree: Tree, where: str, problems: Problems) -> Blob | None:
     if len(shape) > MAX_AXES or any(dim < 0 for dim in shape):
         problems.add(f"{where}: impossible shape {text}")
     elif prod(shape) > MAX_COUNT:
-        problems.add(f"{where}: shape {text} is {prod(shape)} values; Caffe has at most {MAX_COUNT}, here are {data.size}")
+        problems.add(
+            f"{where}: shape {text} is {prod(shape)} values; Caffe has at most {MAX_COUNT}, here are {data.size}"
+        )
     elif prod(shape) != data.size:
         problems.add(f"{where}: shape {text} is {prod(shape)} values, the file holds {data.size}")
     else:

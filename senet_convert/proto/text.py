@@ -14,33 +14,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from google.protobuf import text_encoding
 from google.protobuf.descriptor import Descriptor
 
 from ..errors import ReadError
-from .tree import NET, Fault, Field, Tree, fields
+from .tree import NET, Fault, Field, Tree, fields, name_of
 
 MAX_BYTES = 1 << 26  # the largest public prototxt has under 1 MiB
 MAX_DEPTH = 64  # of unknown messages; known ones nest no deeper than the format
 
+# Possessive repetitions ('++'): a broken file costs no backtracking.
 _TOKEN = re.compile(
-    r"""(?P<skip>(?:[ \t\r\n\f\v]+|\#[^\n]*)+)
-      | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?|inf(?:inity)?|nan)
+    r"""(?P<skip>(?:[ \t\r\n\f\v]++|\#[^\n]*+)++)
+      | (?P<name>[A-Za-z_][A-Za-z0-9_]*+)
+      | (?P<number>-?[ \t\r\n\f\v]*+
+            (?:0[xX][0-9a-fA-F]++|(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?[fF]?|inf(?:inity)?|nan)
             (?![A-Za-z0-9_.]))
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<string>"(?:[^"\\\n]++|\\[^\n])*+"|'(?:[^'\\\n]++|\\[^\n])*+')
       | (?P<mark>[{}<>\[\]:;,])""",
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _COMMENT = re.compile(r"#([^\n]*)")
-_TRUE, _FALSE = {"true", "True", "t", "1"}, {"false", "False", "f", "0"}
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_ESCAPE = re.compile(
+    rb"""\\(?:(?P<octal>[0-7]{1,3})|[xX](?P<hex>[0-9a-fA-F]{1,2})|u(?P<short>[0-9a-fA-F]{4})
+      |U(?P<long>[0-9a-fA-F]{8})|(?P<sign>.))""",
+    re.VERBOSE | re.DOTALL,
+)
+_SIGNS = {**dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True)), **{sign: sign for sign in b"\\'\"?"}}
+_TRUE, _FALSE = {"true", "True", "t"}, {"false", "False", "f"}
 _CLOSING = {"{": "}", "<": ">"}
-_LIMITS = {"int": (-(2**63), 2**63 - 1), "uint": (0, 2**32 - 1)}
+_LIMITS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1)}
+SHOWN = 40  # characters of a token in a message
 
 
 @dataclass(frozen=True)
 class Token:
-    kind: str  # name, number, string, mark, end
+    """One token: a name, a number, a string with its quotes, a mark, or the end; `at` is its offset."""
+
+    kind: str
     text: str
     at: int
 
@@ -55,16 +66,15 @@ def read_text(path: Path) -> tuple[Tree, tuple[str, ...]]:
     raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     if not raw.strip():
         raise ReadError(f"{path}: the prototxt is empty; give the network's deploy prototxt, or only the caffemodel")
-    control = next((at for at, byte in enumerate(raw) if byte < 9 or 13 < byte < 32), None)
+    control = _CONTROL.search(raw)
     if control is not None:
         raise ReadError(
-            f"{path}: not a text prototxt: byte 0x{raw[control]:02x} at offset {control}. "
+            f"{path}: not a text prototxt: byte 0x{control.group()[0]:02x} at offset {control.start()}. "
             "Is it a binary caffemodel, or are the two files swapped?"
         )
-    source = raw.decode("utf-8", errors="replace")
-    parser = _Parser(str(path), source)
+    parser = _Parser(str(path), raw.decode("utf-8", errors="surrogateescape"))
     net = parser.message(NET, end="")
-    return net, tuple(m.group(1).strip() for m in _COMMENT.finditer(source))
+    return net, tuple(parser.comments)
 
 
 class _Parser:
@@ -72,6 +82,7 @@ class _Parser:
         self.where = where
         self.source = source
         self.lines = [0, *(m.end() for m in re.finditer("\n", source))]
+        self.comments: list[str] = []
         self.at = 0
         self.token = self._scan()
 
@@ -83,8 +94,8 @@ class _Parser:
             name, at = self._take("name", "a field name")
             known = table.get(name)
             if known is None:
-                tree.faults.append(Fault(self._line(at), f"unknown field '{name}' of {kind.name}"))
-                self._skip_value()
+                tree.faults.append(Fault(self._line(at), f"unknown field {_short(name)} of {kind.name}"))
+                self._skip_value(_short(name))
             elif known.repeated:
                 tree.setdefault(name, []).extend(self._repeated(known, tree))
             elif name in tree:
@@ -100,82 +111,85 @@ class _Parser:
             if end:
                 self._fail(self.token.at, f"the file ends inside the message that begins in line {line}: '{end}' lacks")
             return True
-        if end and self.token.text == end and self.token.kind == "mark":
+        if end and self.token.text == end:
             self._advance()
             return True
         return False
 
     def _repeated(self, field: Field, tree: Tree) -> list[Any]:
-        if field.kind != "message":
-            self._expect(":")
-        elif self.token.text == ":":
-            self._advance()
-        if self.token.text != "[" or self.token.kind != "mark":
+        self._colon(field)
+        if self.token.text != "[":
             return [self._scalar_or_message(field, tree)]
         self._advance()
         values: list[Any] = []
         while self.token.text != "]":
-            values.append(self._scalar_or_message(field, tree))
-            if self.token.text != "]":
+            if values:
                 self._expect(",")
+            values.append(self._scalar_or_message(field, tree))
         self._advance()
         return values
 
     def _value(self, field: Field, tree: Tree) -> Any:
-        if field.kind != "message":
-            self._expect(":")
-        elif self.token.text == ":":
-            self._advance()
+        self._colon(field)
         return self._scalar_or_message(field, tree)
+
+    def _colon(self, field: Field) -> None:
+        """Needed before scalars, allowed before messages."""
+        if field.kind != "message" or self.token.text == ":":
+            self._expect(":")
 
     def _scalar_or_message(self, field: Field, tree: Tree) -> Any:
         token = self.token
         if field.message is not None:
-            if token.text not in _CLOSING or token.kind != "mark":
-                self._fail(token.at, f"field '{field.name}' needs '{{', found '{token.text}'")
+            if token.text not in _CLOSING:
+                self._fail(token.at, f"field '{field.name}' needs '{{', found {_shown(token)}")
             self._advance()
             return self.message(field.message, _CLOSING[token.text], self._line(token.at))
-        if field.kind in ("string", "bytes"):
+        if field.kind == "string":
             return self._string(field)
         self._advance()
-        if token.kind in ("name", "number"):
-            value = self._scalar(field, token, tree)
-            if value is not None:
-                return value
-        self._fail(token.at, f"field '{field.name}' needs a value of kind {field.kind}, found '{token.text}'")
+        value = self._scalar(field, token, tree) if token.kind in ("name", "number") else None
+        if value is None:
+            self._fail(token.at, f"field '{field.name}' needs a value of kind {field.kind}, found {_shown(token)}")
+        return value
 
     def _scalar(self, field: Field, token: Token, tree: Tree) -> Any:
         """The value of one token, None when it does not fit the field."""
-        text = token.text
-        if field.kind == "bool":
-            return True if text in _TRUE else False if text in _FALSE else None
         if field.kind == "enum":
-            if text in field.values:
-                return text
-            number = _integer(text)
-            if number in field.names:
-                return field.names[number]
-            tree.faults.append(
-                Fault(
-                    self._line(token.at),
-                    f"field '{field.name}' has no value '{text}'; it has {', '.join(field.values)}",
-                )
+            return self._enum(field, token, tree)
+        if field.kind in ("float", "double"):
+            return _float(token.text, single=field.kind == "float")
+        number = _integer(token.text)
+        if field.kind == "bool":
+            return (
+                True if token.text in _TRUE or number == 1 else False if token.text in _FALSE or number == 0 else None
             )
-            return text
-        if field.kind == "float":
-            return _float(text)
-        number = _integer(text)
         low, high = _LIMITS[field.kind]
         return number if number is not None and low <= number <= high else None
 
-    def _string(self, field: Field) -> str:
-        parts = [self._take("string", f"a string for field '{field.name}'")[0]]
-        while self.token.kind == "string":
-            parts.append(self._take("string", "a string")[0])
-        raw = b"".join(text_encoding.CUnescape(part[1:-1]) for part in parts)
-        return raw.decode("utf-8", errors="replace")
+    def _enum(self, field: Field, token: Token, tree: Tree) -> str:
+        number = _integer(token.text)
+        name = field.names.get(number, token.text) if number is not None else token.text
+        if name not in field.values:
+            known = ", ".join(field.values)
+            text = f"field '{field.name}' has no value {_shown(token)}; it has {known}"
+            tree.faults.append(Fault(self._line(token.at), text))
+        return name
 
-    def _skip_value(self) -> None:
+    def _string(self, field: Field) -> str:
+        raw = self._piece(f"a string for field '{field.name}'")
+        while self.token.kind == "string":
+            raw += self._piece("a string")
+        return name_of(raw)
+
+    def _piece(self, what: str) -> bytes:
+        text, at = self._take("string", what)
+        try:
+            return _ESCAPE.sub(_unescaped, text[1:-1].encode("utf-8", errors="surrogateescape"))
+        except ValueError as fault:
+            self._fail(at, str(fault))
+
+    def _skip_value(self, name: str) -> None:
         """Step over the value of an unknown field: a scalar, a list, or a message however deep."""
         if self.token.text == ":":
             self._advance()
@@ -183,14 +197,16 @@ class _Parser:
         while True:
             token = self.token
             if token.kind == "end":
-                self._fail(token.at, "the file ends inside the value of an unknown field")
-            self._advance()
-            if token.kind == "mark" and token.text in "{<[":
+                self._fail(token.at, f"the file ends inside the value of the unknown field {name}")
+            if token.text in ("{", "<", "["):
                 open_marks.append({"[": "]", **_CLOSING}[token.text])
                 if len(open_marks) > MAX_DEPTH:
                     self._fail(token.at, f"messages nest more than {MAX_DEPTH} deep")
-            elif open_marks and token.kind == "mark" and token.text == open_marks[-1]:
+            elif token.text in ("}", ">", "]") and open_marks[-1:] == [token.text]:
                 open_marks.pop()
+            elif token.text in ("}", ">", "]") or (token.kind == "mark" and not open_marks):
+                self._fail(token.at, f"the unknown field {name} has no value before {_shown(token)}")
+            self._advance()
             if not open_marks:
                 while token.kind == "string" and self.token.kind == "string":
                     self._advance()
@@ -199,15 +215,13 @@ class _Parser:
     def _take(self, kind: str, what: str) -> tuple[str, int]:
         token = self.token
         if token.kind != kind:
-            found = f"found '{token.text}'" if token.text else "the file ends"
-            self._fail(token.at, f"{what} is needed here, {found}")
+            self._fail(token.at, f"{what} is needed here, found {_shown(token)}")
         self._advance()
         return token.text, token.at
 
     def _expect(self, mark: str) -> None:
-        if self.token.text != mark or self.token.kind != "mark":
-            found = f"found '{self.token.text}'" if self.token.text else "the file ends"
-            self._fail(self.token.at, f"'{mark}' is needed here, {found}")
+        if self.token.text != mark:
+            self._fail(self.token.at, f"'{mark}' is needed here, found {_shown(self.token)}")
         self._advance()
 
     def _advance(self) -> None:
@@ -217,10 +231,12 @@ class _Parser:
         while self.at < len(self.source):
             match = _TOKEN.match(self.source, self.at)
             if match is None:
-                self._fail(self.at, f"'{self.source[self.at : self.at + 16].splitlines()[0]}' is not valid here")
+                rest = self.source[self.at : self.at + 16].split("\n")[0]
+                self._fail(self.at, f"'{rest}' is not valid here")
             start, self.at = self.at, match.end()
             if match.lastgroup != "skip":
                 return Token(str(match.lastgroup), match.group(), start)
+            self.comments += (_readable(comment).strip() for comment in _COMMENT.findall(match.group()))
         return Token("end", "", len(self.source.rstrip()))
 
     def _line(self, at: int) -> int:
@@ -228,7 +244,33 @@ class _Parser:
 
     def _fail(self, at: int, what: str) -> NoReturn:
         line = self._line(at)
-        raise ReadError(f"{self.where}:{line}:{at - self.lines[line - 1] + 1}: {what}")
+        raise ReadError(f"{self.where}:{line}:{at - self.lines[line - 1] + 1}: {_readable(what)}")
+
+
+def _shown(token: Token) -> str:
+    return "the end of the file" if token.kind == "end" else _short(token.text)
+
+
+def _short(text: str) -> str:
+    return f"'{text}'" if len(text) <= SHOWN else f"'{text[:SHOWN]}...'"
+
+
+def _readable(text: str) -> str:
+    """Without the surrogates that stand for bytes that are not UTF-8: they could not be printed."""
+    return name_of(text.encode("utf-8", errors="surrogateescape"))
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    """The bytes of one escape. Raises ValueError where the text format has no such escape."""
+    for kind, base in (("octal", 8), ("hex", 16)):
+        if match[kind] is not None and int(match[kind], base) < 256:
+            return bytes([int(match[kind], base)])
+    point = match["short"] or match["long"]
+    if point and int(point, 16) <= 0x10FFFF:
+        return chr(int(point, 16)).encode("utf-8", errors="surrogatepass")
+    if match["sign"] is not None and match["sign"][0] in _SIGNS:
+        return bytes([_SIGNS[match["sign"][0]]])
+    raise ValueError(f"'{name_of(match.group())}' is not an escape of the text format")
 
 
 def _integer(text: str) -> int | None:
@@ -241,13 +283,14 @@ def _integer(text: str) -> int | None:
         return None
 
 
-def _float(text: str) -> float | None:
-    """As Caffe holds it: rounded to float32."""
+def _float(text: str, single: bool) -> float | None:
+    """A number, or inf, infinity or nan; rounded to float32 as Caffe holds it when `single`."""
     digits = "".join(text.split()).lower()
-    if "x" in digits:
-        whole = _integer(digits)
-        return None if whole is None else c_float(whole).value
     try:
-        return c_float(float(digits.removesuffix("f") if "inf" not in digits else digits)).value
-    except ValueError:
+        if "x" in digits:
+            value = float(int(digits, 16))
+        else:
+            value = float(digits if "inf" in digits else digits.removesuffix("f"))
+    except (ValueError, OverflowError):
         return None
+    return c_float(value).value if single else value

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from google.protobuf import unknown_fields
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from . import caffe_pb2
 
@@ -46,7 +46,7 @@ class Tree(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a message type: `kind` is int, float, bool, string, bytes, enum or message."""
+    """One field of a message type: `kind` is int32, int64, uint32, float, double, bool, string, enum or message."""
 
     name: str
     kind: str
@@ -57,31 +57,29 @@ class Field:
 
 
 _KINDS = {
-    FieldDescriptor.TYPE_DOUBLE: "float",
     FieldDescriptor.TYPE_FLOAT: "float",
-    FieldDescriptor.TYPE_INT64: "int",
-    FieldDescriptor.TYPE_INT32: "int",
-    FieldDescriptor.TYPE_UINT32: "uint",
+    FieldDescriptor.TYPE_INT64: "int64",
+    FieldDescriptor.TYPE_INT32: "int32",
+    FieldDescriptor.TYPE_UINT32: "uint32",
     FieldDescriptor.TYPE_BOOL: "bool",
     FieldDescriptor.TYPE_STRING: "string",
-    FieldDescriptor.TYPE_BYTES: "bytes",
     FieldDescriptor.TYPE_ENUM: "enum",
     FieldDescriptor.TYPE_MESSAGE: "message",
 }
-_PAYLOADS = {"data", "diff", "double_data", "double_diff"}
+_PAYLOADS = {"data": "float", "diff": "float", "double_data": "double", "double_diff": "double"}
 
 
 @cache
 def fields(message: Descriptor) -> dict[str, Field]:
-    """The fields of a message type by name. Payloads of blobs count as repeated floats: that is what text holds."""
+    """The fields of a message type by name. Payloads of blobs count as repeated numbers: that is what text holds."""
     table = {}
     for field in message.fields:
-        payload = message.name == "BlobProto" and field.name in _PAYLOADS
+        payload = _PAYLOADS.get(field.name) if message.name == "BlobProto" else None
         enum = field.enum_type
         table[field.name] = Field(
             name=field.name,
-            kind="float" if payload else _KINDS[field.type],
-            repeated=payload or field.is_repeated,
+            kind=payload or _KINDS[field.type],
+            repeated=payload is not None or field.is_repeated,
             message=field.message_type,
             values={v.name: v.number for v in enum.values} if enum else {},
             names={v.number: v.name for v in enum.values} if enum else {},
@@ -89,21 +87,30 @@ def fields(message: Descriptor) -> dict[str, Field]:
     return table
 
 
-NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
+NET: Descriptor = caffe_pb2.DESCRIPTOR.message_types_by_name["NetParameter"]
+
+
+def name_of(raw: str | bytes) -> str:
+    """A string of the file. What is not UTF-8 keeps its bytes as '\\xff', so that different names stay different."""
+    return raw if isinstance(raw, str) else raw.decode("utf-8", errors="backslashreplace")
 
 
 def from_message(message: Message) -> Tree:
-    """A protobuf message as a Tree. Unknown fields, which forks of Caffe add, become faults."""
+    """A protobuf message, without payloads of blobs, as a Tree. Unknown fields, as forks add, become faults."""
     tree = Tree()
     table = fields(message.DESCRIPTOR)
     for descriptor, value in message.ListFields():
         field = table[descriptor.name]
-        if field.kind == "message":
-            tree[field.name] = [from_message(m) for m in value] if field.repeated else from_message(value)
-        elif field.kind == "enum":
-            tree[field.name] = [field.names[v] for v in value] if field.repeated else field.names[value]
-        else:
-            tree[field.name] = list(value) if field.repeated and field.kind != "bytes" else value
-    for unknown in unknown_fields.UnknownFieldSet(message):  # type: ignore[no-untyped-call]
-        tree.faults.append(Fault(None, f"field number {unknown.field_number} of {message.DESCRIPTOR.name}"))
+        tree[field.name] = [_plain(field, item) for item in value] if field.repeated else _plain(field, value)
+    unknown = UnknownFieldSet(message)
+    for number in dict.fromkeys(unknown[i].field_number for i in range(len(unknown))):
+        tree.faults.append(Fault(None, f"unknown field number {number} of {message.DESCRIPTOR.name}, or its value"))
     return tree
+
+
+def _plain(field: Field, value: Any) -> Any:
+    if field.kind == "message":
+        return from_message(value)
+    if field.kind == "enum":
+        return field.names[value]
+    return name_of(value) if field.kind == "string" else value

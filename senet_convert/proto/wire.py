@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MAX_FIELDS = 4_000_000  # a real caffemodel has tens of thousands; more is an attack on the reader's time
+MAX_FIELDS = 1_000_000  # a real caffemodel has tens of thousands; more is an attack on the reader's time
+_WINDOW = 1 << 18  # records looked at in one step of a run
 
 
 class WireError(Exception):
@@ -67,14 +68,21 @@ class Walker:
     def fixed_run(self, field: WireField, stop: int) -> int:
         """How many fields like this fixed-width one stand in a row from it on (an unpacked repeated float or double).
 
-        A run is looked at as a matrix of records, so that a million values cost no million steps.
+        A run is looked at as matrices of records, so that a million values cost no million steps. The first matrices
+        are small, so that runs of one cost no more than they are worth.
         """
         record = field.stop - field.at
         count = (stop - field.at) // record
-        matrix = np.frombuffer(self.buffer, np.uint8, count * record, field.at).reshape(count, record)
-        tag = matrix[0, : field.start - field.at]
-        differs = (matrix[:, : len(tag)] != tag).any(axis=1)
-        return int(differs.argmax()) if differs.any() else count
+        tag = np.frombuffer(self.buffer, np.uint8, field.start - field.at, field.at)
+        done, size = 1, 16
+        while done < count:
+            size = min(4 * size, _WINDOW, count - done)
+            window = np.frombuffer(self.buffer, np.uint8, size * record, field.at + done * record)
+            differs = (window.reshape(size, record)[:, : len(tag)] != tag).any(axis=1)
+            if differs.any():
+                return done + int(differs.argmax())
+            done += size
+        return count
 
     def _varint(self, at: int, stop: int) -> tuple[int, int]:
         value = shift = 0

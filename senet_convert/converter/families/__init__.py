@@ -91,6 +91,6 @@ def build(found: Match, graph: Graph) -> nn.Module:
     state = {name: as_tensor(arrays[key]) for key, name in found.names.items()}
     for name, buffer in net.named_buffers():
         if name.endswith("num_batches_tracked"):
-            state[name] = torch.zeros_like(buffer, device="cpu")
+            state[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
     net.load_state_dict(state, strict=True, assign=True)
     return net.eval()

@@ -91,7 +91,7 @@ def features(width: int, pooled: Size) -> int:
 
 
 def initialise(modules: Iterable[nn.Module]) -> None:
-    """He's initialisation of convolutions, for training from scratch."""
+    """He's initialisation of convolutions, for training from scratch; on the meta device there is nothing to draw."""
     for module in modules:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

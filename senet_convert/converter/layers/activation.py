@@ -1,16 +1,18 @@
-"""Layers that work value by value."""
+"""Layers that bend values, one by one: the activation functions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from onnx import TensorProto
 from torch import Tensor
 
-from .base import Emitter, Layer
+from .base import Emitter, Layer, LayerFault, Shape, int64, scalar, scaled, times
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class ReLU(Layer):
     negative_slope: float = 0.0
 
     message: ClassVar[str] = "relu_param"
+
+    def validate(self) -> None:
+        """Caffe multiplies the slope by 0 for values above 0: an infinite one makes NaN of them."""
+        if not isfinite(self.negative_slope):
+            raise LayerFault(f"negative_slope is {self.negative_slope}: every value above 0 would become NaN")
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""
@@ -31,6 +38,55 @@ class ReLU(Layer):
         if self.negative_slope:
             return (emit("LeakyRelu", [bottoms[0]], alpha=self.negative_slope),)
         return (emit("Relu", [bottoms[0]]),)
+
+
+@dataclass(frozen=True)
+class PReLU(Layer):
+    """Caffe's PReLU (prelu_layer.cpp): max(x, 0) + a * min(x, 0), with one learned a per channel, or one for all."""
+
+    channel_shared: bool = False
+
+    message: ClassVar[str] = "prelu_param"
+    weight_names: ClassVar[tuple[str, ...]] = ("slope",)
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom."""
+        if len(bottoms[0]) < 2:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; PReLU needs at least two axes (N, C)")
+        return (bottoms[0],)
+
+    def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """(C,); a blob without axes where the channels share it."""
+        return (() if self.channel_shared else (bottoms[0][1],),)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's own."""
+        return (F.prelu(bottoms[0], weights[0]),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """PRelu, with the slopes lined up with the channels."""
+        x, slope = bottoms[0], weights[0]
+        space = len(emit.shape(x)) - 2
+        if emit.shape(slope) and space:
+            slope = emit("Unsqueeze", [slope, emit.constant(int64(*range(1, space + 1)))])
+        return (emit("PRelu", [x, slope]),)
+
+
+@dataclass(frozen=True)
+class ELU(Layer):
+    """Caffe's ELU (elu_layer.cpp): max(x, 0) + alpha * (exp(min(x, 0)) - 1)."""
+
+    alpha: float = 1.0
+
+    message: ClassVar[str] = "elu_param"
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's own."""
+        return (F.elu(bottoms[0], self.alpha),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Elu."""
+        return (emit("Elu", [bottoms[0]], alpha=self.alpha),)
 
 
 @dataclass(frozen=True)
@@ -46,3 +102,90 @@ class Sigmoid(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Sigmoid."""
         return (emit("Sigmoid", [bottoms[0]]),)
+
+
+@dataclass(frozen=True)
+class TanH(Layer):
+    """Caffe's TanH (tanh_layer.cpp)."""
+
+    message: ClassVar[str] = "tanh_param"
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's own."""
+        return (torch.tanh(bottoms[0]),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Tanh."""
+        return (emit("Tanh", [bottoms[0]]),)
+
+
+@dataclass(frozen=True)
+class BNLL(Layer):
+    """Caffe's BNLL (bnll_layer.cpp), binomial normal log likelihood: log(1 + exp(x)), without overflow."""
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By logaddexp: torch's softplus becomes linear too early for float64."""
+        return (torch.logaddexp(bottoms[0], torch.zeros_like(bottoms[0])),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Softplus."""
+        return (emit("Softplus", [bottoms[0]]),)
+
+
+@dataclass(frozen=True)
+class Swish(Layer):
+    """Caffe's Swish (swish_layer.cpp): x * sigmoid(beta * x)."""
+
+    beta: float = 1.0
+
+    message: ClassVar[str] = "swish_param"
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """As written above."""
+        return (bottoms[0] * torch.sigmoid(self.beta * bottoms[0]),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Mul, Sigmoid, Mul: Swish is an operator from opset 24 on only."""
+        x = bottoms[0]
+        return (emit("Mul", [x, emit("Sigmoid", [scaled(emit, x, self.beta)])]),)
+
+
+@dataclass(frozen=True)
+class Clip(Layer):
+    """Caffe's Clip (clip_layer.cpp): max(min, min(x, max))."""
+
+    min: float
+    max: float
+
+    message: ClassVar[str] = "clip_param"
+
+    def validate(self) -> None:
+        """The limits must be in order."""
+        if self.min > self.max:
+            raise LayerFault(f"min {self.min:g} is above max {self.max:g}")
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's own."""
+        return (torch.clamp(bottoms[0], self.min, self.max),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Clip."""
+        return (emit("Clip", [bottoms[0], scalar(emit, self.min), scalar(emit, self.max)]),)
+
+
+@dataclass(frozen=True)
+class Threshold(Layer):
+    """Caffe's Threshold (threshold_layer.cpp): 1 where x > threshold, else 0."""
+
+    threshold: float = 0.0
+
+    message: ClassVar[str] = "threshold_param"
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By comparison."""
+        return ((bottoms[0] > self.threshold).to(bottoms[0].dtype),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Greater and Cast."""
+        above = emit("Greater", [bottoms[0], scalar(emit, self.threshold)])
+        return (emit("Cast", [above], to=TensorProto.FLOAT),)

@@ -8,8 +8,7 @@ float64 and in float32.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
-from math import prod
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ Array = NDArray[Any]
 WITHOUT_EFFECT = frozenset({"engine", "filler", "weight_filler", "bias_filler"})
 
 
-class LayerFault(Exception):
+class LayerFault(Exception):  # noqa: N818 - a fault of the file, which is caught and told
     """A layer cannot be what the file says. The message has the numbers; who catches it adds file and layer."""
 
 
@@ -44,25 +43,29 @@ class Emitter(Protocol):
     def shape(self, value: str) -> Shape:
         """Caffe's shape of one of the layer's bottoms or weights."""
 
+    def array(self, weight: str) -> Array:
+        """The values of one of the layer's weights."""
+
 
 @dataclass(frozen=True)
 class Layer:
-    """The base of all layer types; see the module's docstring."""
+    """The base of all layer types; see the module's docstring. `tops` is how many tops the file names."""
+
+    tops: int = field(default=1, kw_only=True)
 
     message: ClassVar[str] = ""  # the prototxt message with its parameters, such as convolution_param
     ignored: ClassVar[frozenset[str]] = WITHOUT_EFFECT
     takes: ClassVar[tuple[int, int | None]] = (1, 1)  # how many bottoms: at least, at most
     gives: ClassVar[tuple[int, int | None]] = (1, 1)  # how many tops
     in_place: ClassVar[bool] = True  # whether Caffe lets top and bottom be one blob
-    shares: ClassVar[bool] = False  # whether Caffe's top is the same memory as its bottom
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
 
     @classmethod
-    def parse(cls, params: Mapping[str, Any]) -> Self:
+    def parse(cls, params: Mapping[str, Any], tops: int = 1) -> Self:
         """The layer with the parameters that a file sets. Raises LayerFault for one that it does not know."""
         given = params.get(cls.message, {}) if cls.message else {}
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - {"tops"}
         unknown = sorted(set(given) - known - cls.ignored)
         if unknown:
             raise LayerFault(f"{cls.message}: {', '.join(unknown)} is not supported for layers of type {cls.__name__}")
@@ -70,7 +73,7 @@ class Layer:
         missing = sorted(required - set(given))
         if missing:
             raise LayerFault(f"{cls.message} lacks {', '.join(missing)}, which has no default")
-        layer = cls(**{key: value for key, value in given.items() if key in known})
+        layer = cls(**{key: value for key, value in given.items() if key in known}, tops=tops)
         layer.validate()
         return layer
 
@@ -80,6 +83,14 @@ class Layer:
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """Shapes of the tops; raises LayerFault where Caffe's shape arithmetic has no answer."""
         return tuple(bottoms)
+
+    def shares(self, bottoms: int) -> bool:
+        """Whether Caffe's top is the same memory as its bottom, where the layer has so many bottoms."""
+        return False
+
+    def index_limits(self, bottoms: Sequence[Shape]) -> Mapping[int, int]:
+        """Of bottoms that hold whole numbers: the number of the bottom, and what its values must stay below."""
+        return {}
 
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """Shapes of the blobs that Caffe learns for these bottoms, in the file's order."""
@@ -127,6 +138,18 @@ def int64(*values: int) -> Array:
     return np.asarray(values, np.int64)
 
 
-def count(shape: Shape) -> int:
-    """How many values a blob of this shape has."""
-    return prod(shape)
+def scalar(emit: Emitter, value: float) -> str:
+    """A float32 constant without axes."""
+    return emit.constant(np.asarray(value, np.float32))
+
+
+def scaled(emit: Emitter, x: str, factor: float) -> str:
+    """x * factor; x itself where the factor is 1."""
+    return x if factor == 1 else emit("Mul", [x, scalar(emit, factor)])
+
+
+def reduced(emit: Emitter, op: str, x: str, axes: Sequence[int], keepdims: bool = True) -> str:
+    """A Reduce* operator: ReduceSum takes its axes as an input from opset 13 on, the others from opset 18 on."""
+    if op == "ReduceSum" or emit.opset >= 18:
+        return emit(op, [x, emit.constant(int64(*axes))], keepdims=int(keepdims))
+    return emit(op, [x], axes=list(axes), keepdims=int(keepdims))

@@ -1,15 +1,17 @@
-"""Layers that combine blobs, or a blob with learned values: Axpy, Scale, Concat."""
+"""Layers that combine blobs, or a blob with learned values: Axpy, Scale, Bias, Eltwise, Concat."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import Emitter, Layer, LayerFault, Shape, axis_of, int64, times
+from .base import Emitter, Layer, LayerFault, Shape, axis_of, int64, scaled, times
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Axpy(Layer):
             raise LayerFault(f"Axpy adds its second and third bottom, of shapes {times(x)} and {times(y)}")
         if len(x) < 2 or a[:2] != x[:2] or any(dim != 1 for dim in a[2:]):
             raise LayerFault(
-                f"Axpy needs one factor per image and channel; the first bottom has shape {times(a)}, the second {times(x)}"
+                f"Axpy needs one factor per image and channel; the first bottom has shape {times(a)}, "
+                f"the second {times(x)}"
             )
         return (x,)
 
@@ -45,22 +48,19 @@ class Axpy(Layer):
 
 
 @dataclass(frozen=True)
-class Scale(Layer):
-    """Caffe's Scale (scale_layer.cpp): x * s (+ b), s learned or the second bottom.
+class _Operand(Layer):
+    """What Scale and Bias share: an operand s, learned or the second bottom, along a run of the axes of x.
 
-    s has the shape of the axes of x from `axis` on, `num_axes` of them (-1: all); a second bottom brings its own number.
-    Nothing else is broadcast.
+    A learned s has the shape of `num_axes` axes of x from `axis` on (-1: all of them); a second bottom brings its own
+    number. Nothing else is broadcast.
     """
 
     axis: int = 1
     num_axes: int = 1
-    bias_term: bool = False
 
-    message: ClassVar[str] = "scale_param"
     takes: ClassVar[tuple[int, int | None]] = (1, 2)
-    weight_names: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
-    def factor_shape(self, bottoms: Sequence[Shape]) -> Shape:
+    def operand_shape(self, bottoms: Sequence[Shape]) -> Shape:
         """The shape of s. Raises LayerFault where it does not stand in the bottom's shape."""
         x = bottoms[0]
         axis = axis_of(self.axis, len(x)) if len(bottoms) == 1 or bottoms[1] else 0
@@ -78,41 +78,122 @@ class Scale(Layer):
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """As the first bottom."""
-        self.factor_shape(bottoms)
+        self.operand_shape(bottoms)
         return (bottoms[0],)
+
+    def _ones(self, rank: int, axes: int) -> int:
+        """How many axes of length 1 an operand of `axes` axes needs behind it to line up with `rank` axes."""
+        return rank - axis_of(self.axis, rank) - axes if axes else 0
+
+    def lined_up(self, x: Tensor, operand: Tensor) -> Tensor:
+        """The operand with the axes of length 1 that it needs behind it."""
+        return operand.reshape((*operand.shape, *(1,) * self._ones(x.ndim, operand.ndim)))
+
+    def unsqueezed(self, emit: Emitter, x: str, operand: str) -> str:
+        """The same in ONNX."""
+        axes = len(emit.shape(operand))
+        ones = self._ones(len(emit.shape(x)), axes)
+        if not ones:
+            return operand
+        return emit("Unsqueeze", [operand, emit.constant(int64(*range(axes, axes + ones)))])
+
+
+@dataclass(frozen=True)
+class Scale(_Operand):
+    """Caffe's Scale (scale_layer.cpp): x * s (+ b), s learned or the second bottom, b learned and of the shape of s."""
+
+    bias_term: bool = False
+
+    message: ClassVar[str] = "scale_param"
+    weight_names: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """s where it is learned, then b."""
-        shape = self.factor_shape(bottoms)
-        return (shape,) * ((len(bottoms) == 1) + self.bias_term)
+        return (self.operand_shape(bottoms),) * ((len(bottoms) == 1) + self.bias_term)
 
-    def _aligned(self, rank: int, axes: int) -> tuple[int, ...]:
-        """The ones that a factor of `axes` axes needs behind it to line up with a bottom of `rank` axes."""
-        axis = axis_of(self.axis, rank) if axes else rank
-        return (1,) * (rank - axis - axes)
+    def names(self, count: int) -> tuple[str, ...]:
+        """A single blob is b where the layer has one: s is then a bottom."""
+        return ("bias",) if count == 1 and self.bias_term else self.weight_names[:count]
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Multiply, then add."""
         x = bottoms[0]
-        factor, *bias = [*bottoms[1:], *weights]
-        ones = self._aligned(x.ndim, factor.ndim)
-        y = x * factor.reshape(*factor.shape, *ones)
-        return (y + bias[0].reshape(*bias[0].shape, *ones) if bias else y,)
+        factor, *bias = (self.lined_up(x, operand) for operand in (*bottoms[1:], *weights))
+        return (x * factor + bias[0] if bias else x * factor,)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Mul, Add."""
+        x = bottoms[0]
         factor, *bias = [*bottoms[1:], *weights]
-        rank, axes = len(emit.shape(bottoms[0])), len(emit.shape(factor))
-        ones = self._aligned(rank, axes)
-        y = emit("Mul", [bottoms[0], trailing_ones(emit, factor, axes, len(ones))])
-        return (emit("Add", [y, trailing_ones(emit, bias[0], axes, len(ones))]) if bias else y,)
+        y = emit("Mul", [x, self.unsqueezed(emit, x, factor)])
+        return (emit("Add", [y, self.unsqueezed(emit, x, bias[0])]) if bias else y,)
 
 
-def trailing_ones(emit: Emitter, value: str, axes: int, ones: int) -> str:
-    """`value`, which has `axes` axes, with `ones` axes of length 1 behind them."""
-    if not ones:
-        return value
-    return emit("Unsqueeze", [value, emit.constant(int64(*range(axes, axes + ones)))])
+@dataclass(frozen=True)
+class Bias(_Operand):
+    """Caffe's Bias (bias_layer.cpp): x + b, b learned or the second bottom."""
+
+    message: ClassVar[str] = "bias_param"
+    weight_names: ClassVar[tuple[str, ...]] = ("bias",)
+
+    def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """b where it is learned."""
+        return (self.operand_shape(bottoms),) if len(bottoms) == 1 else ()
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Add."""
+        x, bias = [*bottoms, *weights]
+        return (x + self.lined_up(x, bias),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Add."""
+        x, bias = [*bottoms, *weights]
+        return (emit("Add", [x, self.unsqueezed(emit, x, bias)]),)
+
+
+@dataclass(frozen=True)
+class Eltwise(Layer):
+    """Caffe's Eltwise (eltwise_layer.cpp): the product, the sum or the maximum of bottoms of one shape.
+
+    SUM takes one coefficient per bottom. In place SUM would lose its first bottom, which Caffe sets to 0 to begin with.
+    """
+
+    operation: str = "SUM"
+    coeff: tuple[float, ...] = ()
+    stable_prod_grad: bool = True  # of training
+
+    message: ClassVar[str] = "eltwise_param"
+    takes: ClassVar[tuple[int, int | None]] = (2, None)
+    in_place: ClassVar[bool] = False
+
+    def validate(self) -> None:
+        """Caffe takes coefficients for sums, and passes over those of MAX."""
+        if self.operation == "PROD" and self.coeff:
+            raise LayerFault("coeff is for operation: SUM; this is PROD")
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """The one shape that all bottoms have."""
+        for other in bottoms[1:]:
+            if other != bottoms[0]:
+                raise LayerFault(f"bottoms of shapes {times(bottoms[0])} and {times(other)}; Eltwise needs one shape")
+        if len(self.coeff) not in (0, len(bottoms)):
+            raise LayerFault(f"{len(self.coeff)} coeff for {len(bottoms)} bottoms; each needs one")
+        return (bottoms[0],)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """One after the other, as Caffe does."""
+        combine: dict[str, Callable[[Tensor, Tensor], Tensor]]
+        combine = {"SUM": operator.add, "PROD": operator.mul, "MAX": torch.maximum}
+        if self.operation == "SUM" and self.coeff:
+            bottoms = [x * factor for x, factor in zip(bottoms, self.coeff, strict=True)]
+        return (reduce(combine[self.operation], bottoms),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """A chain of Add, Mul or Max."""
+        op = {"SUM": "Add", "PROD": "Mul", "MAX": "Max"}[self.operation]
+        if self.operation == "SUM" and self.coeff:
+            bottoms = [scaled(emit, x, factor) for x, factor in zip(bottoms, self.coeff, strict=True)]
+        return (reduce(lambda x, y: emit(op, [x, y]), bottoms),)
 
 
 @dataclass(frozen=True)
@@ -125,6 +206,10 @@ class Concat(Layer):
     message: ClassVar[str] = "concat_param"
     takes: ClassVar[tuple[int, int | None]] = (1, None)
     in_place: ClassVar[bool] = False
+
+    def shares(self, bottoms: int) -> bool:
+        """A concatenation of one blob is that blob."""
+        return bottoms == 1
 
     def validate(self) -> None:
         """Only one spelling of the axis."""
@@ -140,7 +225,7 @@ class Concat(Layer):
         first = bottoms[0]
         axis = self._axis(len(first))
         for other in bottoms[1:]:
-            if len(other) != len(first) or any(i != axis and a != b for i, (a, b) in enumerate(zip(first, other, strict=True))):
+            if len(other) != len(first) or (*other[:axis], first[axis], *other[axis + 1 :]) != first:
                 raise LayerFault(f"bottoms of shapes {times(first)} and {times(other)} differ outside axis {axis}")
         return ((*first[:axis], sum(bottom[axis] for bottom in bottoms), *first[axis + 1 :]),)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar
 
+import numpy as np
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .base import Emitter, Layer, LayerFault, Shape, axis_of, int64, times
+from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, times
 
 
 @dataclass(frozen=True)
@@ -130,29 +131,47 @@ class Convolution(Layer):
         bias = weights[1] if self.bias_term else None
         tops = []
         for x in bottoms:
-            over = self.overhang(tuple(x.shape[2:]))
+            over = self.overhang(tuple(x.shape[-rank:]))
             if any(over):
                 x = F.pad(x, [n for extra in reversed(over) for n in (0, extra)])
-            tops.append(convolve(x, weights[0], bias, list(stride), list(pad), list(dilation), self.group))
+            flat = x.reshape(-1, *x.shape[-rank - 1 :])
+            y = convolve(flat, weights[0], bias, list(stride), list(pad), list(dilation), self.group)
+            tops.append(y.reshape(*x.shape[: -rank - 1], *y.shape[1:]))
         return tuple(tops)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Conv."""
-        space = emit.shape(bottoms[0])[2:]
+        bottom = emit.shape(bottoms[0])
+        space = bottom[axis_of(self.axis, len(bottom)) + 1 :]
         kernel, stride, pad, dilation = self.spatial(len(space))
         ends = [p + extra for p, extra in zip(pad, self.overhang(space), strict=True)]
-        return tuple(
-            emit(
-                "Conv",
-                [x, *weights],
-                kernel_shape=list(kernel),
-                strides=list(stride),
-                pads=[*pad, *ends],
-                dilations=list(dilation),
-                group=self.group,
-            )
-            for x in bottoms
-        )
+        attributes = {"kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation)}
+        poison = self._poison(emit.array(weights[0]))
+        tops = []
+        for x in bottoms:
+            flat = self.as_images(emit, x, bottom)
+            y = emit("Conv", [flat, *weights], pads=[*pad, *ends], group=self.group, **attributes)
+            if poison is not None:
+                y = emit("Add", [y, emit.constant(poison)])
+            tops.append(self.as_images(emit, y, self._shape(bottom), back=True))
+        return tuple(tops)
+
+    def as_images(self, emit: Emitter, value: str, shape: Shape, back: bool = False) -> str:
+        """What stands before the channels as one axis, as ONNX wants it; `back`: as the axes of `shape` again."""
+        axis = axis_of(self.axis, len(shape))
+        if axis == 1:
+            return value
+        leading = (-1, *shape[1:axis]) if axis else ()
+        return emit("Reshape", [value, emit.constant(int64(*(leading if back else (-1,)), *shape[axis:]))])
+
+    @staticmethod
+    def _poison(weight: Array) -> Array | None:
+        """NaN for the channels whose weights hold one: Caffe multiplies it by padding too, where runtimes skip that."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isnan(weight.sum(dtype=np.float32)):  # one pass that holds for all sound weights
+                return None
+        channels = np.isnan(weight.reshape(len(weight), -1)).any(axis=1)
+        return np.where(channels, np.float32(np.nan), np.float32(0)).reshape(-1, *(1,) * (weight.ndim - 2))
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Output values times the weights that each of them meets."""

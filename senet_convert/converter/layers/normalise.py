@@ -1,4 +1,4 @@
-"""BatchNorm and Softmax: the layers that normalise."""
+"""BatchNorm, LRN, MVN and Softmax: the layers that normalise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of
+from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, reduced, scalar, scaled, times
 
 EPS = float(np.float32(1e-5))
 
@@ -85,3 +86,110 @@ class Softmax(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Softmax."""
         return (emit("Softmax", [bottoms[0]], axis=axis_of(self.axis, len(emit.shape(bottoms[0])))),)
+
+
+@dataclass(frozen=True)
+class LRN(Layer):
+    """Caffe's LRN (lrn_layer.cpp), local response normalisation.
+
+    ACROSS_CHANNELS: x * (k + alpha / n * S) ^ -beta, S the sum of x^2 over the n channels around x.
+    WITHIN_CHANNEL: x * (1 + alpha * A) ^ -beta, A the mean of x^2 over the n x n cells around x, where cells outside
+    the map count as 0; k is passed over. In place Caffe would overwrite what it still has to multiply with.
+    """
+
+    local_size: int = 5
+    alpha: float = 1.0
+    beta: float = 0.75
+    norm_region: str = "ACROSS_CHANNELS"
+    k: float = 1.0
+
+    message: ClassVar[str] = "lrn_param"
+    in_place: ClassVar[bool] = False
+
+    def validate(self) -> None:
+        """Windows have a middle."""
+        if self.local_size % 2 == 0:
+            raise LayerFault(f"local_size is {self.local_size}; it must be odd")
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom."""
+        if len(bottoms[0]) != 4:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; LRN needs four axes (N, C, H, W)")
+        return (bottoms[0],)
+
+    @property
+    def _k(self) -> float:
+        return self.k if self.norm_region == "ACROSS_CHANNELS" else 1.0
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Both by average pooling of the squares; padding counts."""
+        x = bottoms[0]
+        across = self.norm_region == "ACROSS_CHANNELS"
+        n, p = self.local_size, (self.local_size - 1) // 2
+        squares = (x * x).flatten(2).unsqueeze(1) if across else x * x  # channels as rows
+        mean = F.avg_pool2d(squares, (n, 1 if across else n), 1, (p, 0 if across else p))
+        return (x * (self._k + self.alpha * mean.reshape(x.shape)) ** -self.beta,)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Mul, AveragePool, Mul, Add, Pow, Mul. ONNX's LRN would do across channels, but onnxruntime's adds and
+        subtracts along the channels, and what is left of large values hides the small ones.
+        """
+        x = bottoms[0]
+        _, channels, height, width = emit.shape(x)
+        n, p = self.local_size, (self.local_size - 1) // 2
+        mean = emit("Mul", [x, x])
+        if self.norm_region == "ACROSS_CHANNELS":  # channels as rows
+            mean = emit("Reshape", [mean, emit.constant(int64(-1, 1, channels, height * width))])
+            mean = emit("AveragePool", [mean], kernel_shape=[n, 1], pads=[p, 0, p, 0], count_include_pad=1)
+            mean = emit("Reshape", [mean, emit.constant(int64(-1, channels, height, width))])
+        else:
+            mean = emit("AveragePool", [mean], kernel_shape=[n, n], pads=[p] * 4, count_include_pad=1)
+        base = emit("Add", [scaled(emit, mean, self.alpha), scalar(emit, self._k)])
+        return (emit("Mul", [x, emit("Pow", [base, scalar(emit, -self.beta)])]),)
+
+
+@dataclass(frozen=True)
+class MVN(Layer):
+    """Caffe's MVN (mvn_layer.cpp), mean-variance normalisation: (x - mean) / (deviation + eps), per image and channel.
+
+    `across_channels` takes both over whole images; without `normalize_variance` only the mean is subtracted.
+    """
+
+    normalize_variance: bool = True
+    across_channels: bool = False
+    eps: float = float(np.float32(1e-9))
+
+    message: ClassVar[str] = "mvn_param"
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom."""
+        if not 1 <= len(bottoms[0]) <= 4:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; MVN needs one to four axes")
+        return (bottoms[0],)
+
+    def _axes(self, rank: int) -> list[int]:
+        """The axes that are averaged over; none where each value stands alone."""
+        return list(range(1 if self.across_channels else 2, rank))
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """In Caffe's order."""
+        x = bottoms[0]
+        axes = self._axes(x.ndim)
+        if not axes:
+            return (x - x,)
+        y = x - x.mean(axes, keepdim=True)
+        if not self.normalize_variance:
+            return (y,)
+        return (y / (torch.sqrt((y * y).mean(axes, keepdim=True)) + self.eps),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """ReduceMean, Sub; then Mul, ReduceMean, Sqrt, Add, Div."""
+        x = bottoms[0]
+        axes = self._axes(len(emit.shape(x)))
+        if not axes:
+            return (emit("Sub", [x, x]),)
+        y = emit("Sub", [x, reduced(emit, "ReduceMean", x, axes)])
+        if not self.normalize_variance:
+            return (y,)
+        deviation = emit("Sqrt", [reduced(emit, "ReduceMean", emit("Mul", [y, y]), axes)])
+        return (emit("Div", [y, emit("Add", [deviation, scalar(emit, self.eps)])]),)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from onnx import TensorProto
 from torch import Tensor
 
-from .base import Emitter, Layer, LayerFault, Shape, int64, times
+from .base import Array, Emitter, Layer, LayerFault, Shape, int64, scalar, times
 
 LOWEST = float(np.finfo(np.float32).min)  # -FLT_MAX: where Caffe's maximum starts, and stays in an empty window
 
@@ -44,7 +46,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class Pooling(Layer):
-    """MAX and AVE pooling over two spatial axes; Caffe rounds sizes up unless `round_mode` says FLOOR."""
+    """MAX and AVE pooling over two spatial axes; Caffe rounds sizes up unless `round_mode` says FLOOR.
+
+    A second top of MAX pooling says where in its plane each maximum stands, as h * W + w: the first of equal ones, and
+    -1 for an empty window.
+    """
 
     pool: str = "MAX"
     kernel_size: int | None = None
@@ -60,12 +66,15 @@ class Pooling(Layer):
     round_mode: str = "CEIL"
 
     message: ClassVar[str] = "pooling_param"
+    gives: ClassVar[tuple[int, int | None]] = (1, 2)
     in_place: ClassVar[bool] = False
 
     def validate(self) -> None:
         """Caffe's own checks of what excludes what."""
         if self.pool not in ("MAX", "AVE"):
             raise LayerFault(f"pool: {self.pool} is for training; at inference there is MAX and AVE")
+        if self.tops == 2 and self.pool != "MAX":
+            raise LayerFault(f"a second top tells where the maxima stand; pool: {self.pool} has one top only")
         sized = self.kernel_size is not None or self.kernel_h is not None or self.kernel_w is not None
         if self.global_pooling:
             if sized:
@@ -106,8 +115,8 @@ class Pooling(Layer):
                 out -= 1
             if out < 1:
                 raise LayerFault(
-                    f"kernel {times(kernels)}, pad {pad}, stride {stride} on a {times(space)} map leaves no output: the "
-                    "map is too small for the kernel. Is the input smaller than the one the network was made for?"
+                    f"kernel {times(kernels)}, pad {pad}, stride {stride} on a {times(space)} map leaves no output: "
+                    "the map is too small for the kernel. Is the input smaller than the one the network was made for?"
                 )
             found.append(Windows(size, kernel, stride, pad, out))
         return found[0], found[1]
@@ -115,7 +124,7 @@ class Pooling(Layer):
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(N, C, H, W) -> (N, C, H', W')."""
         h, w = self.windows(bottoms[0])
-        return ((*bottoms[0][:2], h.out, w.out),)
+        return ((*bottoms[0][:2], h.out, w.out),) * self.tops
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Pad (or crop) to just what the windows cover, then pool without padding; sums are divided as Caffe does."""
@@ -124,7 +133,14 @@ class Pooling(Layer):
         margins = [w.pad, w.end, h.pad, h.end]
         kernel, stride = (h.kernel, w.kernel), (h.stride, w.stride)
         if self.pool == "MAX":
-            return (F.max_pool2d(F.pad(x, margins, value=LOWEST), kernel, stride),)
+            padded = F.pad(x, margins, value=LOWEST)
+            if self.tops == 1:
+                return (F.max_pool2d(padded, kernel, stride),)
+            top, places = F.max_pool2d(padded, kernel, stride, return_indices=True)
+            width = padded.shape[-1]
+            row, column = places // width - h.pad, places % width - w.pad
+            inside = (row >= 0) & (row < h.size) & (column >= 0) & (column < w.size)
+            return top, torch.where(inside, row * w.size + column, -1).to(x.dtype)
         sums = F.avg_pool2d(F.pad(x, margins), kernel, stride, divisor_override=1)
         return (sums / self.divisors(h, w).to(x.dtype),)
 
@@ -135,32 +151,101 @@ class Pooling(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Always in floor mode, with the pads that give Caffe's windows: ceil_mode differs between runtimes."""
         x = bottoms[0]
-        if self.global_pooling:
+        if self.global_pooling and self.tops == 1:
             return (emit("GlobalMaxPool" if self.pool == "MAX" else "GlobalAveragePool", [x]),)
         h, w = self.windows(emit.shape(x))
-        begins, ends = [h.pad, w.pad], [max(h.end, 0), max(w.end, 0)]
         shape = {"kernel_shape": [h.kernel, w.kernel], "strides": [h.stride, w.stride]}
-        if h.empty or w.empty:
-            return (self._with_empty_windows(emit, x, h, w, shape),)
         if self.pool == "MAX":
-            return (emit("MaxPool", [x], pads=begins + ends, **shape),)
+            return self._max(emit, x, h, w, shape)
+        return (self._average(emit, x, h, w, shape),)
+
+    def _max(self, emit: Emitter, x: str, h: Windows, w: Windows, shape: dict[str, list[int]]) -> tuple[str, ...]:
+        """MaxPool; where the last window of an axis lies outside the map, pool without it, then put -FLT_MAX there."""
+        pads = [h.pad, w.pad, *(0 if side.empty else max(side.end, 0) for side in (h, w))]
+        top, *places = emit.several("MaxPool", [x], self.tops, pads=pads, **shape)
+        if places:  # ONNX counts through the whole blob, Caffe through each plane
+            plane = emit("Mod", [places[0], emit.constant(int64(h.size * w.size))])
+            places = [emit("Cast", [plane], to=TensorProto.FLOAT)]
+        if h.empty or w.empty:
+            missing = emit.constant(_outside(h, w))
+            top = emit("Pad", [top, missing, scalar(emit, LOWEST)])
+            places = [emit("Pad", [place, missing, scalar(emit, -1)]) for place in places]
+        return top, *places
+
+    def _average(self, emit: Emitter, x: str, h: Windows, w: Windows, shape: dict[str, list[int]]) -> str:
+        begins, ends = [h.pad, w.pad], [0 if side.empty else max(side.end, 0) for side in (h, w)]
+        if h.empty or w.empty:  # pool without the windows that lie outside the map, then put Caffe's value there
+            inner = emit("AveragePool", [x], pads=[0, 0, *ends], count_include_pad=0, **shape)
+            with np.errstate(invalid="ignore"):
+                outside = np.float32(0) / self.divisors(h, w).numpy().astype(np.float32)
+            return emit("Add", [emit("Pad", [inner, emit.constant(_outside(h, w))]), emit.constant(outside)])
         if all(side.end <= side.pad for side in (h, w)):  # every divisor is the whole kernel
-            return (emit("AveragePool", [x], pads=begins + ends, count_include_pad=1, **shape),)
+            return emit("AveragePool", [x], pads=begins + ends, count_include_pad=1, **shape)
         if any(begins):  # padding counts, so it becomes part of the map; what the rounding adds does not count
             x = emit("Pad", [x, emit.constant(int64(0, 0, *begins, 0, 0, *begins))])
             ends = [max(side.end - side.pad, 0) for side in (h, w)]
-        return (emit("AveragePool", [x], pads=[0, 0, *ends], count_include_pad=0, **shape),)
+        return emit("AveragePool", [x], pads=[0, 0, *ends], count_include_pad=0, **shape)
 
-    def _with_empty_windows(
-        self, emit: Emitter, x: str, h: Windows, w: Windows, shape: dict[str, list[int]]
-    ) -> str:
-        """The last window of an axis lies outside the map: pool without it, then put Caffe's value there."""
-        missing = int64(0, 0, 0, 0, 0, 0, int(h.empty), int(w.empty))
-        pads = [0, 0, *(0 if side.empty else max(side.end, 0) for side in (h, w))]
-        if self.pool == "MAX":
-            inner = emit("MaxPool", [x], pads=pads, **shape)
-            return emit("Pad", [inner, emit.constant(missing), emit.constant(np.asarray(LOWEST, np.float32))])
-        inner = emit("Pad", [emit("AveragePool", [x], pads=pads, count_include_pad=0, **shape), emit.constant(missing)])
-        with np.errstate(invalid="ignore"):
-            outside = np.float32(0) / self.divisors(h, w).numpy().astype(np.float32)
-        return emit("Add", [inner, emit.constant(outside)])
+
+def _outside(h: Windows, w: Windows) -> Array:
+    """Pads that add the windows which lie outside the map."""
+    return int64(0, 0, 0, 0, 0, 0, int(h.empty), int(w.empty))
+
+
+@dataclass(frozen=True)
+class SPP(Layer):
+    """Caffe's SPP (spp_layer.cpp), spatial pyramid pooling: level i pools the map into 2^i x 2^i bins; all are joined.
+
+    With a pyramid of one level Caffe gives the pooled map itself, (N, C, 1, 1).
+    """
+
+    pyramid_height: int
+    pool: str = "MAX"
+
+    message: ClassVar[str] = "spp_param"
+    in_place: ClassVar[bool] = False
+
+    def validate(self) -> None:
+        """At least one level."""
+        if self.pyramid_height < 1:
+            raise LayerFault(f"pyramid_height is {self.pyramid_height}; it must be at least 1")
+
+    def levels(self, bottom: Shape) -> list[Pooling]:
+        """A pooling layer for each level. Raises LayerFault where the map is too small for the bins."""
+        if len(bottom) != 4:
+            raise LayerFault(f"the bottom has shape {times(bottom)}; SPP needs four axes (N, C, H, W)")
+        found = []
+        for bins in (2**i for i in range(self.pyramid_height)):
+            kernels = [-(-size // bins) for size in bottom[2:]]
+            pads = [(kernel * bins - size + 1) // 2 for kernel, size in zip(kernels, bottom[2:], strict=True)]
+            sides = {
+                f"{name}_{side}": value
+                for name, values in (("kernel", kernels), ("stride", kernels), ("pad", pads))
+                for side, value in zip("hw", values, strict=True)
+            }
+            level = Pooling(pool=self.pool, **sides)
+            try:
+                level.validate()
+            except LayerFault as fault:
+                raise LayerFault(f"{bins}x{bins} bins of a {times(bottom[2:])} map: {fault}") from fault
+            found.append(level)
+        return found
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """(N, C, H, W) -> (N, C * bins)."""
+        pooled = [level.shapes(bottoms)[0] for level in self.levels(bottoms[0])]
+        if len(pooled) == 1:
+            return (pooled[0],)
+        return ((bottoms[0][0], sum(prod(shape[1:]) for shape in pooled)),)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Pool, flatten, join."""
+        pooled = [level.torch(bottoms, [])[0] for level in self.levels(tuple(bottoms[0].shape))]
+        return (torch.cat([x.flatten(1) for x in pooled], 1) if len(pooled) > 1 else pooled[0],)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Pooling, Flatten, Concat."""
+        pooled = [level.onnx(emit, bottoms, [])[0] for level in self.levels(emit.shape(bottoms[0]))]
+        if len(pooled) == 1:
+            return (pooled[0],)
+        return (emit("Concat", [emit("Flatten", [x], axis=1) for x in pooled], axis=1),)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from .base import Emitter, Layer, LayerFault, Shape, int64, times
+from .base import Emitter, Layer, LayerFault, Shape, axis_of, int64, times
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Reshape(Layer):
 
     message: ClassVar[str] = "reshape_param"
     in_place: ClassVar[bool] = False
-    shares: ClassVar[bool] = True
+
+    def shares(self, bottoms: int) -> bool:
+        """The same memory in another shape."""
+        return True
 
     @property
     def dims(self) -> Shape:
@@ -58,7 +61,8 @@ class Reshape(Layer):
         if -1 in dims:
             if known == 0 or total % known:
                 raise LayerFault(
-                    f"shape {list(self.dims)}: the {total} values of a {times(bottom)} bottom cannot be divided by {known}"
+                    f"shape {list(self.dims)}: the {total} values of a {times(bottom)} bottom cannot be divided by "
+                    f"{known}"
                 )
             dims[dims.index(-1)] = total // known
         top = (*bottom[:start], *dims, *bottom[end:])
@@ -86,6 +90,43 @@ class Reshape(Layer):
 
 
 @dataclass(frozen=True)
+class Flatten(Layer):
+    """Caffe's Flatten (flatten_layer.cpp): the axes from `axis` to `end_axis`, both included, become one."""
+
+    axis: int = 1
+    end_axis: int = -1
+
+    message: ClassVar[str] = "flatten_param"
+    in_place: ClassVar[bool] = False
+
+    def shares(self, bottoms: int) -> bool:
+        """The same memory in another shape."""
+        return True
+
+    def _range(self, rank: int) -> tuple[int, int]:
+        start, end = axis_of(self.axis, rank), axis_of(self.end_axis, rank, "end_axis") + 1
+        if start > end:
+            raise LayerFault(f"axis {self.axis} stands behind end_axis {self.end_axis} in a blob of {rank} axes")
+        return start, end
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """(before..., count, behind...)."""
+        bottom = bottoms[0]
+        start, end = self._range(len(bottom))
+        return ((*bottom[:start], prod(bottom[start:end]), *bottom[end:]),)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's reshape."""
+        return (bottoms[0].reshape(self.shapes([tuple(bottoms[0].shape)])[0]),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Reshape: copies the axes before, infers the count."""
+        bottom = emit.shape(bottoms[0])
+        start, end = self._range(len(bottom))
+        return (emit("Reshape", [bottoms[0], emit.constant(int64(*[0] * start, -1, *bottom[end:]))]),)
+
+
+@dataclass(frozen=True)
 class View(Layer):
     """Not a layer of Caffe: another blob in the same memory, brought up to date after an in-place layer changed it."""
 
@@ -104,4 +145,3 @@ class View(Layer):
         """Reshape with the first axis inferred."""
         dims = (-1, *self.dims[1:]) if self.dims else ()
         return (emit("Reshape", [bottoms[0], emit.constant(int64(*dims))]),)
-

@@ -1,0 +1,130 @@
+"""Pictures inside archives, read in place: tar files (also WebDataset shards) and Parquet files of dataset hubs."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConvertError
+from .images import SUFFIXES
+from .loader import Item
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a tar: its name there, and its bytes when asked. Reading is safe from several threads."""
+
+    name: str
+    place: int
+    size: int
+    file: int
+
+    def read(self) -> bytes:
+        """The bytes. Raises ConvertError when the archive is shorter than its table says."""
+        data = os.pread(self.file, self.size, self.place)
+        if len(data) != self.size:
+            raise ConvertError(f"{self.name}: the archive breaks off inside it")
+        return data
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The regular files of a tar, in its order. The file stays open as long as the process. Raises ConvertError."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            file = os.open(path, os.O_RDONLY)
+            while (member := tar.next()) is not None:
+                if member.isfile():
+                    yield Member(member.name.removeprefix("./"), member.offset_data, member.size, file)
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
+    except tarfile.ReadError as fault:
+        packed = path.read_bytes()[:2] == b"\x1f\x8b"
+        hint = "it is compressed; unpack it to a plain .tar first (gunzip)" if packed else str(fault)
+        raise ConvertError(f"{path}: cannot be read as a tar: {hint}") from fault
+    except OSError as fault:
+        raise ConvertError(f"{path}: cannot be read: {fault.strerror or fault}") from fault
+
+
+def is_picture(name: str) -> bool:
+    """By its suffix; hidden files are none."""
+    return Path(name).suffix.lower() in SUFFIXES and not Path(name).name.startswith(".")
+
+
+def samples(shards: Sequence[Path]) -> tuple[list[tuple[Item, str]], int]:
+    """(picture, label) of each sample of WebDataset shards, and how many pictures had no label.
+
+    Files of one sample share the name up to its first dot; the label is in `.cls`, or `.json` under "label".
+    """
+    found: list[tuple[Item, str]] = []
+    lacking = 0
+    for shard in shards:
+        groups: dict[str, dict[str, Member]] = {}
+        for member in members(shard):
+            folder, name = os.path.split(member.name)
+            key, _, kind = name.partition(".")
+            groups.setdefault(f"{folder}/{key}" if folder else key, {})[f".{kind}".lower()] = member
+        for key, files in groups.items():
+            picture = next((files[kind] for kind in files if is_picture(f"x{kind}")), None)
+            if picture is None:
+                continue
+            label = _label(files)
+            lacking += label is None
+            if label is not None:
+                found.append((Item(f"{shard.name}/{key}", picture.read), label))
+    return found, lacking
+
+
+def _label(files: dict[str, Member]) -> str | None:
+    for kind in (".cls", ".cls.txt"):
+        if kind in files:
+            return files[kind].read().decode("utf-8", "replace").strip()
+    if ".json" in files:
+        try:
+            label = json.loads(files[".json"].read()).get("label")
+        except (ValueError, AttributeError):
+            return None
+        return None if label is None else str(label)
+    return None
+
+
+class Table:
+    """Pictures of one Parquet file with the columns 'image' (bytes, or a struct with bytes) and 'label'."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is beside the pictures. Raises ConvertError: not such a file, or pyarrow is not installed."""
+        try:
+            from pyarrow import ArrowInvalid, parquet
+        except ImportError as lacking:
+            raise ConvertError(f"{path}: reading Parquet needs the package pyarrow: senet-convert[parquet]") from lacking
+        self._path, self._lock = path, threading.Lock()
+        self._held: tuple[int, Any] = (-1, None)
+        try:
+            self._file = parquet.ParquetFile(path)
+        except (ArrowInvalid, OSError) as fault:
+            raise ConvertError(f"{path}: cannot be read as Parquet: {fault}") from fault
+        lacking_columns = {"image", "label"} - set(self._file.schema_arrow.names)
+        if lacking_columns:
+            raise ConvertError(f"{path}: has no column {' and '.join(sorted(lacking_columns))}")
+        self.labels = [str(value) for value in self._file.read(columns=["label"]).column(0).to_pylist()]
+
+    def items(self) -> Iterator[tuple[Item, str]]:
+        """(picture, label) of each row."""
+        row = 0
+        for group in range(self._file.num_row_groups):
+            for at in range(self._file.metadata.row_group(group).num_rows):
+                yield Item(f"{self._path.name}/{row}", partial(self._read, group, at)), self.labels[row]
+                row += 1
+
+    def _read(self, group: int, at: int) -> bytes:
+        """A row group is read whole and kept until another one is asked for: readers go through them in order."""
+        with self._lock:
+            if self._held[0] != group:
+                self._held = (group, self._file.read_row_group(group, columns=["image"]).column(0))
+            value = self._held[1][at].as_py()
+        return bytes(value["bytes"] if isinstance(value, dict) else value or b"")

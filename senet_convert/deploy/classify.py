@@ -1,0 +1,78 @@
+"""What is in these pictures? Paths in, the best classes with their probabilities out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConvertError, Problems
+from .classes import Classes
+from .cores import usable_cores
+from .images import pictures_in
+from .loader import Item, load
+from .model import Model, best
+
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture: its best classes as (index, probability), best first; `fault` says why there are none."""
+
+    image: str
+    top: tuple[tuple[int, float], ...] = ()
+    fault: str | None = None
+
+    def plain(self, classes: Classes) -> dict[str, Any]:
+        """{"image", "top": [{"index", "label", "wnid"?, "probability"}], "class_order"}, and "error" of a broken one."""
+        top = [{**classes.describe(index), "probability": probability} for index, probability in self.top]
+        found = {"image": self.image, "top": top, "class_order": classes.order}
+        return found if self.fault is None else {**found, "error": self.fault}
+
+
+def pictures(asked: Sequence[str], lines: Iterable[str] = ()) -> list[Path]:
+    """The files that a person means: files, folders (their pictures, sorted, subfolders too), '-' for paths in `lines`.
+
+    Raises ConvertError that lists everything that cannot be one: URLs, what does not exist, folders without pictures.
+    """
+    problems = Problems("the images asked for")
+    words = [word for given in asked for word in (_listed(lines) if given == "-" else [given])]
+    found: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if _URL.match(word):
+            problems.add(f"{word}: addresses are not fetched; download the file, and give its path")
+        elif path.is_dir():
+            inside = pictures_in(path.rglob("*"))
+            found += inside
+            if not inside:
+                problems.add(f"{word}: no pictures in this folder")
+        elif not path.exists():
+            problems.add(f"{word}: there is no such file")
+        else:
+            found.append(path)
+    problems.raise_as(ConvertError)
+    if not found:
+        raise ConvertError("no images: '-' reads their paths from standard input, one per line, and none came")
+    return found
+
+
+def classify(
+    model: Model, paths: Sequence[Path], top: int = 5, batch: int = 32, workers: int | None = None
+) -> Iterator[Answer]:
+    """An answer for each picture, in the order asked; one for a picture that cannot be read says why."""
+    items = [Item(str(path), path.read_bytes) for path in paths]
+    for loaded in load(items, model.preprocess, batch, workers or usable_cores()):
+        answers = {name: Answer(name, (), fault) for name, fault in loaded.broken}
+        if loaded.items:
+            probabilities = model.probabilities(loaded.images)
+            for item, row, order in zip(loaded.items, probabilities, best(probabilities, top), strict=True):
+                answers[item.name] = Answer(item.name, tuple((int(k), float(row[k])) for k in order))
+        yield from (answers[name] for name in loaded.order)
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    return [line.strip() for line in lines if line.strip()]

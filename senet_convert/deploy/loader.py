@@ -1,0 +1,99 @@
+"""Pictures read, decoded and preprocessed beside the inference: threads work ahead, a bounded number of batches.
+
+Threads do, as OpenCV decodes and resizes without holding Python's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConvertError
+from .images import decode
+from .preprocess import Preprocess
+
+AHEAD = 2  # batches that are ready or in work while one is computed
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a set.
+
+    name   what messages and results call it: its path, or its place in an archive
+    label  the output that is right; -1 where that is not known
+    read   gives the file's bytes; raises ConvertError or OSError
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    label: int = -1
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch: `images` is float32 (N, C, H, W) for the `items` that could be read; `broken` are (name, reason).
+
+    `order` are the names of all of them, in the order asked.
+    """
+
+    items: tuple[Item, ...]
+    images: NDArray[np.float32]
+    broken: tuple[tuple[str, str], ...]
+    order: tuple[str, ...]
+
+
+def load(items: Iterable[Item], preprocess: Preprocess, batch: int, workers: int) -> Iterator[Loaded]:
+    """The items in their order, in batches of `batch` (the last one smaller). A broken picture is told, not fatal."""
+    groups = _groups(items, batch)
+    pool = ThreadPoolExecutor(workers, "decode")
+    try:
+        waiting: deque[list[tuple[Item, Future[Any]]]] = deque()
+        for group in islice(groups, AHEAD):
+            waiting.append([(item, pool.submit(read, item, preprocess)) for item in group])
+        while waiting:
+            futures = waiting.popleft()
+            for group in islice(groups, 1):
+                waiting.append([(item, pool.submit(read, item, preprocess)) for item in group])
+            yield _gather(futures, preprocess)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read(item: Item, preprocess: Preprocess) -> NDArray[np.float32]:
+    """One picture as the network's input, float32 (C, H, W). Raises ConvertError with its name."""
+    try:
+        data = item.read()
+    except OSError as fault:
+        raise ConvertError(f"{item.name}: cannot be read: {fault.strerror or fault}") from fault
+    image = decode(data, item.name, preprocess.channels)
+    try:
+        return preprocess.apply(image)
+    except ConvertError as fault:
+        raise ConvertError(f"{item.name}: {fault}") from fault
+
+
+def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+def _gather(futures: list[tuple[Item, Future[Any]]], preprocess: Preprocess) -> Loaded:
+    items, images, broken = [], [], []
+    for item, future in futures:
+        try:
+            images.append(future.result())
+        except ConvertError as fault:
+            broken.append((item.name, str(fault).removeprefix(f"{item.name}: ")))
+        else:
+            items.append(item)
+    order = tuple(item.name for item, _ in futures)
+    empty = np.zeros((0, preprocess.channels, *preprocess.size), np.float32)
+    return Loaded(tuple(items), np.stack(images) if images else empty, tuple(broken), order)

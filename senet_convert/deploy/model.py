@@ -1,0 +1,146 @@
+"""A classifier ready to use: session, preprocessing and class names, all read from one ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import bundle
+from ..errors import ConvertError
+from .classes import Classes
+from .images import Image
+from .preprocess import Preprocess
+from .providers import AUTO, Tuning
+from .session import Session
+
+Floats = NDArray[np.float32]
+
+_SUM_TOLERANCE = 1e-3  # of the probabilities of one image; float32 leaves about 1e-6, half precision 1e-4
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the authors of a released network state of it: single-crop errors in %, on the 50,000 validation images."""
+
+    name: str
+    top1_error: float
+    top5_error: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with one image input that gives one value per class.
+
+    `outputs` is the number of classes, `published` what is known of a recognised release.
+    """
+
+    path: Path
+    session: Session
+    preprocess: Preprocess
+    classes: Classes
+    output: str
+    outputs: int
+    published: Published | None = field(default=None)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        provider: str = AUTO,
+        threads: int | None = None,
+        spin: bool = True,
+        tuning: Tuning | None = None,
+    ) -> Model:
+        """Load a bundle (its folder) or an ONNX file that carries its preprocessing. Raises ConvertError."""
+        file = path / bundle.ONNX if path.is_dir() else path
+        if not file.is_file():
+            raise ConvertError(f"{path}: {_no_model(path)}")
+        session = Session(file, threads, provider=provider, spin=spin, tuning=tuning)
+        if "preprocess" not in session.metadata:
+            raise ConvertError(
+                f"{file}: the model does not say how an image becomes its input. Convert it with senet-convert, from a "
+                "network with one image input of 1 or 3 channels"
+            )
+        output, outputs = _class_output(file, session)
+        classes = Classes.from_metadata(session.metadata)
+        if classes.labels and len(classes.labels) != outputs:
+            raise ConvertError(f"{file}: {len(classes.labels)} labels for the {outputs} classes of '{output}'")
+        preprocess = Preprocess.from_json(session.metadata["preprocess"])
+        return cls(file, session, preprocess, classes, output, outputs, _published(file.parent))
+
+    def with_preprocess(self, preprocess: Preprocess) -> Model:
+        """The same network, fed in another way."""
+        return replace(self, preprocess=preprocess)
+
+    def classify(self, images: Sequence[Image]) -> Floats:
+        """Images as read by `read_image` -> probabilities, float32 (N, classes)."""
+        return self.probabilities(self.preprocess.batch(images))
+
+    def probabilities(self, batch: Floats) -> Floats:
+        """Preprocessed images, float32 (N, C, H, W) -> probabilities, float32 (N, classes).
+
+        A network that ends without a softmax gets one. Batches are cut and padded to the sizes that the network or the
+        provider asks for. Raises ConvertError when an output is not finite.
+        """
+        (name,) = self.session.inputs
+        first = self.session.shapes[name][0]
+        sizes = (first,) if isinstance(first, int) else self.session.buckets
+        step = max(sizes, default=len(batch))
+        parts = [self._run(name, batch[at : at + step], sizes) for at in range(0, len(batch), step)]
+        scores = np.concatenate(parts).reshape(len(batch), self.outputs)
+        if not np.isfinite(scores).all():
+            raise ConvertError(f"{self.path}: the output '{self.output}' is not finite for some images")
+        return _as_probabilities(scores)
+
+    def _run(self, name: str, batch: Floats, sizes: Sequence[int]) -> NDArray[Any]:
+        count = len(batch)
+        lacking = min((size for size in sizes if size >= count), default=count) - count
+        if lacking:
+            batch = np.concatenate([batch, np.zeros((lacking, *batch.shape[1:]), batch.dtype)])
+        return self.session.run({name: batch}, [self.output])[self.output][:count]
+
+
+def best(probabilities: Floats, k: int) -> NDArray[np.int64]:
+    """The k best classes of each row, best first; of equals the lower number first. int64 (N, min(k, classes))."""
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :k].astype(np.int64)
+
+
+def _as_probabilities(scores: NDArray[Any]) -> Floats:
+    scores = scores.astype(np.float32, copy=False)
+    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=_SUM_TOLERANCE):
+        return scores
+    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
+
+
+def _class_output(file: Path, session: Session) -> tuple[str, int]:
+    """The last output with one value per class and image, which is the main one where there are several."""
+    if len(session.inputs) != 1:
+        raise ConvertError(f"{file}: the model has {len(session.inputs)} inputs; a classifier of images has one")
+    for name in reversed(session.outputs):
+        shape = session.output_shapes[name]
+        if len(shape) >= 2 and isinstance(shape[1], int) and shape[1] > 1 and all(dim == 1 for dim in shape[2:]):
+            return name, shape[1]
+    raise ConvertError(
+        f"{file}: no output has one value per class: {', '.join(f'{k} {v}' for k, v in session.output_shapes.items())}"
+    )
+
+
+def _published(folder: Path) -> Published | None:
+    if not (folder / bundle.REPORT).is_file():
+        return None
+    release = bundle.read_report(folder).get("release")
+    if not release:
+        return None
+    return Published(release["name"], release["published_top1_error"], release["published_top5_error"])
+
+
+def _no_model(path: Path) -> str:
+    if path.is_dir():
+        return f"there is no {bundle.ONNX} in this folder; give a folder that senet-convert wrote, or an .onnx file"
+    return "there is no such file" if not path.exists() else "neither a folder nor a file"

@@ -1,0 +1,96 @@
+"""The form of 2014, V1: `layers { type: CONVOLUTION ... }`, brought to today's `layer { type: "Convolution" ... }`.
+
+What steers training only (blobs_lr, weight_decay) goes. Of Caffe's further upgrades, that of BatchNorm's learning rates
+changes nothing at inference, and the old input header is kept as it is: see NetDef.inputs.
+"""
+
+from __future__ import annotations
+
+from .tree import Tree
+
+# V1LayerParameter.LayerType -> today's name.
+TYPES = {
+    "ABSVAL": "AbsVal",
+    "ACCURACY": "Accuracy",
+    "ARGMAX": "ArgMax",
+    "BNLL": "BNLL",
+    "CONCAT": "Concat",
+    "CONTRASTIVE_LOSS": "ContrastiveLoss",
+    "CONVOLUTION": "Convolution",
+    "DATA": "Data",
+    "DECONVOLUTION": "Deconvolution",
+    "DROPOUT": "Dropout",
+    "DUMMY_DATA": "DummyData",
+    "ELTWISE": "Eltwise",
+    "EUCLIDEAN_LOSS": "EuclideanLoss",
+    "EXP": "Exp",
+    "FLATTEN": "Flatten",
+    "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss",
+    "IM2COL": "Im2col",
+    "IMAGE_DATA": "ImageData",
+    "INFOGAIN_LOSS": "InfogainLoss",
+    "INNER_PRODUCT": "InnerProduct",
+    "LRN": "LRN",
+    "MEMORY_DATA": "MemoryData",
+    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
+    "MVN": "MVN",
+    "POOLING": "Pooling",
+    "POWER": "Power",
+    "RELU": "ReLU",
+    "SIGMOID": "Sigmoid",
+    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
+    "SILENCE": "Silence",
+    "SLICE": "Slice",
+    "SOFTMAX": "Softmax",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "SPLIT": "Split",
+    "TANH": "TanH",
+    "THRESHOLD": "Threshold",
+    "WINDOW_DATA": "WindowData",
+}
+
+# Data layers whose parameters once held the transformation; Caffe moves it for the form V1 only.
+DATA = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
+TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
+
+# Fields with another meaning today, or none.
+OLD = frozenset({"type", "param", "blob_share_mode", "blobs_lr", "weight_decay"})
+
+
+def upgrade(layer: Tree) -> Tree:
+    """One layer in today's form."""
+    upgraded = Tree(layer.line)
+    upgraded.faults = layer.faults
+    upgraded.update({key: value for key, value in layer.items() if key not in OLD})
+    kind = layer.get("type", "NONE")
+    upgraded["type"] = TYPES.get(kind, kind)
+    if kind in DATA and DATA[kind] in layer:
+        _move_transform(upgraded, DATA[kind])
+    names, modes = layer.get("param", []), layer.get("blob_share_mode", [])
+    if names or modes:
+        upgraded["param"] = [_spec(names, modes, i) for i in range(max(len(names), len(modes)))]
+    return upgraded
+
+
+def _move_transform(layer: Tree, param: str) -> None:
+    old = layer[param]
+    moved = {key: old[key] for key in TRANSFORM if key in old}
+    if not moved:
+        return
+    kept, transform = Tree(old.line), Tree(old.line)
+    kept.update({key: value for key, value in old.items() if key not in moved})
+    kept.faults = old.faults
+    transform.update({**layer.get("transform_param", {}), **moved})
+    transform.faults = layer["transform_param"].faults if "transform_param" in layer else []
+    layer[param], layer["transform_param"] = kept, transform
+
+
+def _spec(names: list[str], modes: list[str], index: int) -> Tree:
+    spec = Tree()
+    if index < len(names):
+        spec["name"] = names[index]
+    if index < len(modes):
+        spec["share_mode"] = modes[index]
+    return spec
