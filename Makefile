@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format proto bench clean
+.PHONY: demo test lint format proto clean
 
 demo: $(STAMP)  ## convert the embedded network and reproduce Caffe's results on its images
 	$(BIN)/senet-convert demo
@@ -23,9 +23,6 @@ format: $(STAMP)
 
 proto: $(STAMP)  ## regenerate the Python code of caffe.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. senet_convert/proto/caffe.proto
-
-bench: $(STAMP)  ## by hand: needs a quiet machine
-	$(BIN)/python -m bench.convert
 
 # torch is installed first, and pinned: any other version would bring gigabytes of CUDA with it.
 $(STAMP): pyproject.toml constraints.txt

@@ -8,13 +8,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..converter.passes import Options
 from ..errors import ConvertError
 from ..proto import State
+
+if TYPE_CHECKING:
+    from ..deploy.model import Model
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -49,6 +52,16 @@ class Numbers(click.ParamType[Any]):
             self.fail(f"'{value}' is not a list of numbers such as 104,117,123", param, ctx)
 
 
+class Labels(click.ParamType[Any]):
+    """A file of labels, or the name of an order of ILSVRC2012's classes."""
+
+    name = "labels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A path, or 'devkit' or 'sorted'; a file of that name is meant by ./devkit."""
+        return value if value in ("devkit", "sorted") else FILE.convert(value, param, ctx)
+
+
 def talk(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that says something."""
     command = click.option("-q", "--quiet", is_flag=True, help="Nothing but errors on stderr.")(command)
@@ -81,9 +94,42 @@ def network(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what a model runs on."""
+    for option in reversed(
+        [
+            click.option(
+                "--provider",
+                type=click.Choice(["auto", "cpu", "cuda", "tensorrt", "openvino"]),
+                default="auto",
+                show_default=True,
+                help="What computes; one that does not really start is an error.",
+            ),
+            click.option("--threads", type=click.IntRange(1), help="Threads that compute; default: the usable cores."),
+            click.option(
+                "--engine-cache",
+                type=click.Path(file_okay=False, path_type=Path),
+                help="Folder where TensorRT keeps its engines and timings.",
+            ),
+            click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Images per run."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 def options(given: Mapping[str, Any]) -> Options:
     """What the options of `network` say, as the converter takes it."""
     return Options(State(given["phase"], given["level"], given["stages"]), dict(given["shapes"]))
+
+
+def open_model(path: Path, given: Mapping[str, Any]) -> Model:
+    """The model that the options of `engine` describe. Its threads do not spin: others decode images on their cores."""
+    from ..deploy.model import Model as Opened
+    from ..deploy.providers import Tuning
+
+    tuning = Tuning(cache=given["engine_cache"])
+    return Opened.open(path, given["provider"], given["threads"], spin=False, tuning=tuning)
 
 
 @contextmanager
@@ -142,4 +188,5 @@ def summary(folder: Path, report: Mapping[str, Any]) -> None:
 
         print_report(folder, report)
     else:
-        click.echo(f"{folder}: {report['verdict']}", err=True)
+        files = " with ".join(source["name"] for source in report["sources"])
+        click.echo(f"{folder}: {report['verdict']} ({files})", err=True)

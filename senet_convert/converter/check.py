@@ -103,33 +103,40 @@ def compare(
     graph = subject.graph
     # The delivered file first: the memory that its session leaves is what the next one needs.
     delivered = {} if subject.delivered == subject.witness else _run_onnx(subject.delivered, inputs)
-    engines: dict[str, dict[str, Array]] = {ONNX: _run_onnx(subject.witness, inputs)}
-    delivered = delivered or {name: engines[ONNX][name] for name in graph.outputs}
     tensors = to_tensors(graph, inputs, torch.float32)
-    if subject.match is not None:
-        engines[FAMILY] = _run_family(subject.net, subject.match, tensors[0])
-    if reference is not None:
-        engines[REFERENCE] = dict(reference)
+    engines = _engines(subject, inputs, tensors, reference)
+    delivered = delivered or {name: engines[ONNX][graph.blobs[name]] for name in graph.outputs}
     blobs, outputs, faults = [], {}, []
-    final = dict.fromkeys((*graph.outputs, *delivered))
-    wanted = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
+    # Split and Dropout leave several names of one value: it is compared once, under the first.
+    names = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
     for value, exact, plain, rounded in _lockstep(subject.runner, tensors):
-        if value not in wanted:
+        if value not in names:
             continue
-        blob = wanted[value]
-        given = {ONNX: engines[ONNX].pop(blob, None), FAMILY: engines.get(FAMILY, {}).pop(value, None)}
-        if REFERENCE in engines:
-            given[REFERENCE] = engines[REFERENCE].get(blob)
-        checked, why = _blob(blob, _writer(graph, value), exact, plain, rounded, given)
+        given = {engine: values.pop(value, None) for engine, values in engines.items()}
+        checked, why = _blob(names[value], _writer(graph, value), exact, plain, rounded, given)
         blobs.append(checked)
         faults += why
-        for name in (name for name in final if graph.blobs[name] == value):
+        for name in (name for name in delivered if graph.blobs[name] == value):
             outputs[name] = exact
             faults += _delivered(name, exact, checked.budget, delivered)
     top5, disagreements = _top5(outputs, delivered, blobs)
     first = next((f"layer '{b.layer}', blob '{b.blob}' ({', '.join(b.over())})" for b in blobs if b.over()), None)
-    names = (GENERIC, *(name for name in (FAMILY, ONNX, REFERENCE) if name in engines))
-    return Check(described, names, tuple(blobs), top5, (*faults, *disagreements), first)
+    return Check(described, (GENERIC, *engines), tuple(blobs), top5, (*faults, *disagreements), first)
+
+
+def _engines(
+    subject: Subject, inputs: Mapping[str, Array], tensors: Sequence[Tensor], reference: Mapping[str, Array] | None
+) -> dict[str, dict[str, Array]]:
+    """What every engine but the generic runner computes, by value of the graph."""
+    value_of = {blob: value for blob, value in subject.graph.blobs.items() if blob not in subject.graph.inputs}
+    witness = _run_onnx(subject.witness, inputs)
+    engines = {}
+    if subject.match is not None:
+        engines[FAMILY] = _run_family(subject.net, subject.match, tensors[0])
+    engines[ONNX] = {value_of[blob]: array for blob, array in witness.items()}
+    if reference is not None:
+        engines[REFERENCE] = {value_of[blob]: array for blob, array in reference.items() if blob in value_of}
+    return engines
 
 
 def _run_onnx(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -8,9 +8,8 @@ overwrites such memory in place, `View` nodes bring the other blobs up to date, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import GraphError, Problems, listed
 from ..proto import LayerDef, NetDef
@@ -20,9 +19,8 @@ from .layers.base import Shape, times
 from .passes import Dropped, Options
 from .weights import Accounts, Wanted, assign
 
+DROPOUT_RATIO = 0.5  # Caffe's default
 IDENTITIES = {"Split": "Caffe's copy of a blob for several readers", "Dropout": "does nothing in the TEST phase"}
-# Caffe's name for the tops of the Split layers that it inserts itself: <blob>_<layer>_<index>_split_<number>
-_INSERTED = re.compile(r".*_\d+_split_\d+")
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Graph:
     batched  of every value with None for axes that grow with the batch; () where the network fixes the batch size
     blobs    Caffe's blobs, in its order, with the value that each holds at the end
     wanted   the layers that need weights, with the shapes that they need
+    dropouts the values that a Dropout layer passes on, with its ratio: nothing at inference, but of use for fine-tuning
     """
 
     name: str
@@ -59,6 +58,7 @@ class Graph:
     accounts: Accounts
     dropped: tuple[Dropped, ...]
     warnings: tuple[str, ...]
+    dropouts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def readers(self) -> dict[str, list[Node]]:
@@ -118,6 +118,7 @@ class _Builder:
         self.wanted: list[Wanted] = []
         self.dropped: list[Dropped] = list(draft.dropped)
         self.warnings: list[str] = []
+        self.dropouts: dict[str, float] = {}
         self.unsupported: dict[str, list[str]] = {}  # type -> its layers
 
     def run(self) -> None:
@@ -193,13 +194,15 @@ class _Builder:
         self.dropped.append(Dropped(layer.name, layer.type, IDENTITIES[layer.type]))
         if not inputs:
             return
+        if layer.type == "Dropout" and inputs[0]:
+            self.dropouts[inputs[0]] = layer.params.get("dropout_param", {}).get("dropout_ratio", DROPOUT_RATIO)
         for top in layer.tops:
             self.current[top] = inputs[0] or ""
             self.read_by[top] = []
             self.writers.setdefault(top, []).append(f"layer '{layer.name}'")
             self.memory.setdefault(top, {top})
             self.unread[top] = None
-            if layer.type == "Split" and not _INSERTED.fullmatch(top):
+            if layer.type == "Split":
                 self._share_memory(top, layer.bottoms[0])
 
     def _add(self, layer: LayerDef, where: str, inputs: list[str | None]) -> None:
@@ -297,7 +300,7 @@ class _Builder:
         blobs = {
             blob: names[value]
             for blob, value in self.current.items()
-            if not _INSERTED.fullmatch(blob) and (blob not in inputs or names[value] == blob)
+            if blob not in inputs or names[value] == blob
         }
         outputs = tuple(blob if blob in blobs else names[self.current[blob]] for blob in self.unread)
         return Graph(
@@ -313,6 +316,7 @@ class _Builder:
             accounts=accounts,
             dropped=tuple(self.dropped),
             warnings=(*self.warnings, *accounts.warnings),
+            dropouts={names[value]: ratio for value, ratio in self.dropouts.items()},
         )
 
     def _final_names(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ The passes stand in `PASSES`, in their order. None of them looks at shapes or we
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ LOSSES: Mapping[str, str | None] = {
 }
 # Layers that measure, store or discard, and give nothing that inference needs.
 SINKS = frozenset({"Accuracy", "HDF5Output", "Silence"})
+# Caffe's name for the tops of the Split layers that it inserts itself: <blob>_<layer>_<index>_split_<number>
+_INSERTED = re.compile(r".+_\d+_split_\d+")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,20 @@ def select_state(draft: Draft, problems: Problems) -> Draft:
     return replace(draft, layers=tuple(kept), excluded=tuple(excluded), dropped=(*draft.dropped, *dropped))
 
 
+def join_inserted_splits(draft: Draft, problems: Problems) -> Draft:
+    """Caffe inserts a Split where several layers read a blob, and saves it: its readers read the blob itself again."""
+    source: dict[str, str] = {}
+    kept, dropped = [], []
+    for layer in draft.layers:
+        bottoms = tuple(source.get(bottom, bottom) for bottom in layer.bottoms)
+        if layer.type == "Split" and all(_INSERTED.fullmatch(top) for top in layer.tops):
+            source.update(dict.fromkeys(layer.tops, *bottoms[:1]))
+            dropped.append(Dropped(layer.name, layer.type, "inserted by Caffe where several layers read a blob"))
+        else:
+            kept.append(replace(layer, bottoms=bottoms))
+    return replace(draft, layers=tuple(kept), dropped=(*draft.dropped, *dropped))
+
+
 def data_to_inputs(draft: Draft, problems: Problems) -> Draft:
     """Tops of data layers and names of the old header become inputs.
 
@@ -175,7 +192,7 @@ def shape_inputs(draft: Draft, problems: Problems) -> Draft:
     """Apply the shapes that a person gives; name the inputs that still have none."""
     for name, brought in Counter(item.blob for item in draft.inputs).items():
         if brought > 1:
-            problems.add(f"blob '{name}' is brought in by {brought} layers; choose one with --phase, --stage or --level")
+            problems.add(f"blob '{name}' is brought in by {brought} layers; choose one by --phase, --stage, --level")
     given = draft.options.input_shapes
     for name in sorted(str(key) for key in given if key is not None and key not in {i.blob for i in draft.inputs}):
         have = ", ".join(f"'{item.blob}'" for item in draft.inputs) or "none"
@@ -200,6 +217,7 @@ def shape_inputs(draft: Draft, problems: Problems) -> Draft:
 
 PASSES: Sequence[Callable[[Draft, Problems], Draft]] = (
     select_state,
+    join_inserted_splits,
     data_to_inputs,
     prune_training,
     drop_unread_inputs,

@@ -23,21 +23,20 @@ def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint
     Natural pictures are smooth; white noise would leave deep layers nearly constant, and hide faults there.
     """
     rs = np.random.RandomState(zlib.crc32(name.encode()))
-    total: NDArray[np.int64] = np.zeros((height, width, channels), np.int64)
-    weights = 0
+    total: NDArray[Any] = np.zeros((height, width, channels), np.int64)
     for cells, weight in OCTAVES:
         cell = max(1, max(height, width) // cells)
         rows, row_at = _grid(height, cell)
         columns, column_at = _grid(width, cell)
         values = rs.randint(0, 256, size=(rows[-1] + 2, columns[-1] + 2, channels), dtype=np.int64)
         across = values[rows] * (2 * cell - row_at)[:, None, None] + values[rows + 1] * row_at[:, None, None]
-        both: NDArray[np.int64] = (
+        both: NDArray[Any] = (
             across[:, columns] * (2 * cell - column_at)[None, :, None]
             + across[:, columns + 1] * column_at[None, :, None]
         )
         total += weight * (both // (4 * cell * cell))
-        weights += weight
-    return np.clip(128 + (total // weights - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
+    mean = total // sum(weight for _, weight in OCTAVES)
+    return np.clip(128 + (mean - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
 
 
 def _grid(length: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -18,10 +18,11 @@ import onnx
 import onnxruntime
 import torch
 
+from ..deploy.classes import Classes
 from ..deploy.preprocess import Preprocess
 from ..version import __version__
 from . import page
-from .check import FACTOR, FLOOR, REFERENCE, REFERENCE_FLOOR, BlobCheck, Check
+from .check import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck, Check
 from .graph import Graph, Node
 from .landed import Landed
 from .onnx_export import OnnxModel
@@ -31,35 +32,24 @@ REPORT_VERSION = 1
 PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"
 
 
-def metadata(
-    sources: Sequence[Source], loaded: Any, preprocess: Preprocess | None, labels: Sequence[str]
-) -> dict[str, str]:
+def metadata(sources: Sequence[Source], loaded: Any, preprocess: Preprocess | None, classes: Classes) -> dict[str, str]:
     """What the ONNX file carries for serving and for audits: strings, JSON where there is structure."""
     found = {
         "senet_convert.version": __version__,
         "sources": json.dumps([{"role": s.role, "name": s.name, **s.digests} for s in sources]),
         "architecture": loaded.match.summary if loaded.match else "",
-        "class_order": _class_order(sources, labels),
+        **classes.metadata(),
     }
     if preprocess is not None:
         found["preprocess"] = preprocess.to_json()
-    if labels:
-        found["labels"] = json.dumps(list(labels), ensure_ascii=False)
     return found
-
-
-def _class_order(sources: Sequence[Source], labels: Sequence[str]) -> str:
-    if labels:
-        return "as the labels given"
-    released = any(source.release for source in sources)
-    return "ILSVRC2012 devkit ID minus one" if released else "as in the caffemodel"
 
 
 def make(
     sources: Sequence[Source],
     loaded: Any,
     preprocess: Preprocess | None,
-    labels: Sequence[str],
+    classes: Classes,
     model: OnnxModel,
     check: Check | None,
     weights: Sequence[Landed],
@@ -82,7 +72,7 @@ def make(
             "architecture": loaded.match.summary if loaded.match else "a graph of no known SE family",
         },
         "preprocess": json.loads(preprocess.to_json()) if preprocess else None,
-        "classes": {"order": _class_order(sources, labels), "labels": list(labels)},
+        "classes": {"order": classes.order, "labels": list(classes.labels), "wnids": list(classes.wnids)},
         "onnx": {
             "opset": model.definition.opset_import[0].version,
             "ir_version": model.definition.ir_version,
@@ -203,6 +193,7 @@ def _check(check: Check | None) -> dict[str, Any] | None:
             "floor": FLOOR,
             "reference_floor": REFERENCE_FLOOR,
             "of": "the generic runner's own float32 error",
+            "most_by_rounding": MOST_BY_ULP,
         },
         "blobs": len(check.blobs),
         "worst": {engine: _worst(check.worst(engine), engine) for engine in check.engines},

@@ -31,7 +31,7 @@ def test_the_two_word_form_writes_beside_the_model(files: Files) -> None:
     done = invoke(files.caffemodel)
     assert done.exit_code == 0, done.output
     assert (files.caffemodel.parent / "net" / "model.onnx").is_file()
-    assert done.stderr.endswith("net: passed\n")
+    assert done.stderr.endswith("net: passed (net.caffemodel with net.prototxt)\n")
     assert done.stdout == ""
 
 

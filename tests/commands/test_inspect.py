@@ -39,8 +39,10 @@ def test_prototxt_and_caffemodel_say_the_same(name: str) -> None:
     assert found["family"] == "SE-ResNet"
     assert found["layers"] == 86
     layers = read_caffemodel(GOLDEN / "se_resnet" / "net.caffemodel").layers
-    held = {kind: sum(b.data.size for layer in layers if (layer.type == "BatchNorm") == kind for b in layer.blobs)
-            for kind in (True, False)}
+    held = {
+        kind: sum(b.data.size for layer in layers if (layer.type == "BatchNorm") == kind for b in layer.blobs)
+        for kind in (True, False)
+    }
     assert found["learnable_parameters"] == held[False]
     assert found["batchnorm_statistics"] == held[True]
 

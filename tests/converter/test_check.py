@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from senet_convert.converter import families, pictures, reference
-from senet_convert.converter.check import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE, Check, Subject, compare, read_reference
+from senet_convert.converter.check import (
+    FAMILY,
+    FLOOR,
+    GENERIC,
+    ONNX,
+    REFERENCE,
+    Check,
+    Subject,
+    compare,
+    read_reference,
+)
 from senet_convert.converter.graph import Graph, build
 from senet_convert.converter.onnx_export import all_blobs, export
 from senet_convert.errors import CheckError
@@ -125,6 +135,16 @@ def test_a_persons_own_caffe_is_held_against_the_truth(tmp_path: Path) -> None:
     blobs["conv3_1_3x3"] = blobs["conv3_1_3x3"] * np.float32(1.01)
     check = compare(subject(graph, tmp_path), {"data": blobs["data"]}, "the reference", blobs)
     assert check.first_divergence == "layer 'conv3_1_3x3/relu', blob 'conv3_1_3x3' (reference)"
+
+
+def test_a_reference_may_know_a_value_by_its_other_name(tmp_path: Path) -> None:
+    text = INPUT + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }\n'
+    text += 'layer { name: "d" type: "Dropout" bottom: "r" top: "d" }'
+    graph = write(tmp_path, text).graph()
+    x = np.ones((2, 3, 12, 10), np.float32)
+    for value, passes in ((1.0, True), (1.5, False)):
+        check = compare(subject(graph, tmp_path), {"data": x}, "x", {"data": x, "d": x * np.float32(value)})
+        assert check.passed == passes
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from senet_convert.converter import convert as room
 from senet_convert.converter import landed, onnx_export
 from senet_convert.converter.convert import Result, Wishes, convert, find_prototxt
 from senet_convert.converter.graph import build
+from senet_convert.deploy.session import newest_opset
 from senet_convert.errors import CheckError, ConvertError
 from senet_convert.proto import read_caffemodel
 from tests.nets import INPUT, Files, write
@@ -150,7 +151,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
         arrays[key] = (arrays[key] * np.float32(1.001)).astype(np.float32)
         return replace(model, initializers=arrays)
 
-    monkeypatch.setattr(room.onnx_export, "export", wrong)
+    monkeypatch.setattr(onnx_export, "export", wrong)
 
 
 def test_a_failed_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +196,8 @@ def test_without_the_check_the_verdict_says_so(tmp_path: Path, monkeypatch: pyte
 
 def test_a_reference_of_another_caffe_takes_part(tmp_path: Path) -> None:
     files = golden("se_resnet")
-    with np.load(GOLDEN / "se_resnet" / "inputs.npz") as inputs, np.load(GOLDEN / "se_resnet" / "outputs.npz") as outputs:
+    folder = GOLDEN / "se_resnet"
+    with np.load(folder / "inputs.npz") as inputs, np.load(folder / "outputs.npz") as outputs:
         blobs = {**outputs, **inputs}
     np.savez(tmp_path / "blobs.npz", **blobs)
     result = run(files, tmp_path / "out", reference=tmp_path / "blobs.npz")
@@ -237,7 +239,7 @@ def test_labels_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 def test_an_opset_that_onnxruntime_lacks_is_refused(tmp_path: Path) -> None:
     newest = onnx_export.OPSETS[-1]
-    if room.newest_opset(newest) == newest:
+    if newest_opset(newest) == newest:
         pytest.skip("the installed onnxruntime takes every opset of the installed onnx")
     with pytest.raises(ConvertError, match="the installed onnxruntime takes at most"):
         run(write(tmp_path), tmp_path / "out", opset=newest)

@@ -54,16 +54,19 @@ def test_dropout_and_split_leave_no_node(tmp_path: Path) -> None:
 
 
 def test_splits_that_caffe_inserted_are_no_blobs(tmp_path: Path) -> None:
-    tops = "data_data_0_split_0", "data_data_0_split_1"
+    split = [f"data_data_0_split_{i}" for i in range(3)]
+    tops = " ".join(f'top: "{name}"' for name in split)
     text = (
         INPUT
-        + f'layer {{ name: "data_data_0_split" type: "Split" bottom: "data" top: "{tops[0]}" top: "{tops[1]}" }}\n'
-        + relu("a", tops[0], "a")
-        + relu("b", tops[1], "b")
+        + f'layer {{ name: "data_data_0_split" type: "Split" bottom: "data" {tops} }}\n'
+        + relu("a", split[0], "a")
+        + relu("b", split[1], "b")
+        + f'layer {{ name: "acc" type: "Accuracy" bottom: "{split[2]}" bottom: "b" top: "acc" }}'
     )
     found = graph(tmp_path, text)
     assert list(found.blobs) == ["data", "a", "b"]
     assert found.outputs == ("a", "b")
+    assert [node.inputs for node in found.nodes] == [("data",), ("data",)]
 
 
 def test_an_input_that_is_overwritten_keeps_its_name(tmp_path: Path) -> None:
@@ -91,7 +94,8 @@ def test_memory_that_a_reshape_shares_changes_with_it(tmp_path: Path) -> None:
     text = (
         INPUT
         + relu("first", "data", "first")
-        + 'layer { name: "flat" type: "Reshape" bottom: "first" top: "flat" reshape_param { shape { dim: 0 dim: -1 } } }\n'
+        + 'layer { name: "flat" type: "Reshape" bottom: "first" top: "flat"\n'
+        + "reshape_param { shape { dim: 0 dim: -1 } } }\n"
         + relu("early", "first", "early")
         + 'layer { name: "sig" type: "Sigmoid" bottom: "flat" top: "flat" }\n'
         + relu("late", "first", "late")
@@ -129,7 +133,7 @@ def test_nodes_are_pruned_to_what_an_output_needs(tmp_path: Path) -> None:
         (relu("a", "data", "x") + relu("b", "data", "x"), ["'b'", "'x'", "'a'"]),
         (relu("a", "data", "x") + relu("b", "x", "b") + relu("c", "x", "x"), ["'c'", "'x'", "'b'", "in place"]),
         ('layer { name: "w" type: "FooBar" bottom: "data" top: "w" }', ["FooBar", "'w'", "Supported layer types"]),
-        ('layer { name: "w" type: "ReLU" bottom: "data" top: "w" relu_param { slope: 1 } }', ["'w'", "slope", "line 2"]),
+        ('layer { name: "w" type: "ReLU" bottom: "data" top: "w" relu_param { slope: 1 } }', ["'w'", "slope", "2"]),
         ('layer { name: "w" type: "ReLU" bottom: "data" bottom: "data" top: "w" }', ["'w'", "2 bottoms"]),
         ('layer { name: "w" type: "Pooling" bottom: "data" top: "data" }', ["'w'", "in place"]),
     ],
@@ -151,7 +155,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
 
 
 def test_faults_in_layers_that_are_dropped_do_not_matter(tmp_path: Path) -> None:
-    text = SE_NET + 'layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "data" top: "x" accuracy_param { z: 1 } }'
+    text = SE_NET + 'layer { name: "a" type: "Accuracy" bottom: "fc" bottom: "data" top: "x" accuracy_param { z: 1 } }'
     assert graph(tmp_path, text).outputs == ("prob",)
 
 

@@ -59,7 +59,7 @@ def test_a_snapshot_of_a_training_net_keeps_its_data_as_input(tmp_path: Path) ->
     text = TRAIN_VAL.replace("include { phase: TEST }\n        memory", "include { phase: TRAIN }\n memory")
     shape = Options(input_shapes={None: (1, 3, 8, 6)})
     _, problems = run(tmp_path, text, shape)
-    assert problems == ["blob 'data' is brought in by 2 layers; choose one with --phase, --stage or --level"]
+    assert problems == ["blob 'data' is brought in by 2 layers; choose one by --phase, --stage, --level"]
     one = text.replace(text.splitlines()[1], "")
     draft, problems = run(tmp_path, one, shape)
     assert problems == []
@@ -100,7 +100,9 @@ def test_the_files_own_state_counts(tmp_path: Path) -> None:
 
 
 def test_include_and_exclude_together_are_refused(tmp_path: Path) -> None:
-    text = RULES + 'layer { name: "both" type: "ReLU" bottom: "data" top: "f" include { level: 1 } exclude { level: 2 } }'
+    text = (
+        RULES + 'layer { name: "both" type: "ReLU" bottom: "data" top: "f"\ninclude { level: 1 } exclude { level: 2 } }'
+    )
     _, problems = run(tmp_path, text.replace("level: 1", "min_level: 1").replace("level: 2 }", "max_level: 2 }"))
     assert any("'both'" in problem and "include and exclude" in problem for problem in problems)
 

@@ -52,7 +52,8 @@ def test_several_outputs_are_a_tuple_in_the_graphs_order(tmp_path: Path) -> None
 
 def test_layer_names_with_dots_get_parameters(tmp_path: Path) -> None:
     text = INPUT + "".join(
-        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "{name}" inner_product_param {{ num_output: 2 }} }}\n'
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "{name}"\n'
+        "inner_product_param { num_output: 2 } }\n"
         for name in ("fc.1", "fc_1")
     )
     module = lower(write(tmp_path, text).graph())

@@ -40,7 +40,8 @@ def test_a_release_is_recognised_by_size_and_digest_whatever_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     content = b"weights"
-    known: Release = replace(releases()[0], size=len(content), digest=f"{kind}:{hashlib.new(kind, content).hexdigest()}")
+    digest = f"{kind}:{hashlib.new(kind, content).hexdigest()}"
+    known: Release = replace(releases()[0], size=len(content), digest=digest)
     monkeypatch.setattr(released, "releases", lambda: (known,))
     path = tmp_path / "renamed"
     path.write_bytes(content)

@@ -107,8 +107,10 @@ def test_large_finite_values_are_not_taken_for_infinite(tmp_path: Path) -> None:
 
 SHARED = (
     'layer { name: "l" type: "Input" top: "l" top: "r" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 5 } } }\n'
-    'layer { name: "a" type: "InnerProduct" bottom: "l" top: "a" param { name: "w" } inner_product_param { num_output: 4 } }\n'
-    'layer { name: "b" type: "InnerProduct" bottom: "r" top: "b" param { name: "w" } inner_product_param { num_output: 4 } }'
+    'layer { name: "a" type: "InnerProduct" bottom: "l" top: "a" param { name: "w" }\n'
+    "inner_product_param { num_output: 4 } }\n"
+    'layer { name: "b" type: "InnerProduct" bottom: "r" top: "b" param { name: "w" }\n'
+    "inner_product_param { num_output: 4 } }"
 )
 
 
@@ -125,7 +127,8 @@ def test_shared_weights_are_held_once(tmp_path: Path) -> None:
 
 def test_ambiguous_names_are_refused(tmp_path: Path) -> None:
     text = INPUT + "".join(
-        f'layer {{ name: "fc" type: "InnerProduct" bottom: "data" top: "{top}" inner_product_param {{ num_output: 2 }} }}\n'
+        f'layer {{ name: "fc" type: "InnerProduct" bottom: "data" top: "{top}"\n'
+        "inner_product_param { num_output: 2 } }\n"
         for top in ("x", "y")
     )
     files = write(tmp_path, SE_NET)

@@ -17,7 +17,7 @@ from ..layers.combine import Scale
 from ..layers.convolution import Convolution, InnerProduct
 from ..layers.normalise import BatchNorm, Softmax
 from ..layers.pooling import Pooling
-from .blocks import DROPOUT, GLOBAL_POOL, Conv, Pool, Size
+from .blocks import GLOBAL_POOL, Conv, Pool, Size
 from .taps import Tap
 
 # Caffe's names of weights -> those of torch's modules, where they differ
@@ -203,8 +203,8 @@ class Walk:
         if self.readers[logits]:
             softmax = self.reader(logits)
             require(self.take(softmax, Softmax, logits).axis in (1, -1), "the softmax is not over the classes")
-        # The graph keeps no rate: it is without effect at inference.
-        dropout = DROPOUT if any(item.type == "Dropout" for item in self.graph.dropped) else 0.0
+        require(self.graph.dropouts.keys() <= {value}, "a Dropout stands elsewhere than before the classifier")
+        dropout = round(self.graph.dropouts.get(value, 0.0), 6)  # the file holds a float32
         return Head(pool, size(self.graph.shapes[value][2:]), layer.num_output, dropout, logits)
 
     def finish(self) -> float:

@@ -83,7 +83,7 @@ class Writer:
         height, width = sides(config.pooled)
         pooled = self.pool(x, config.avg_pool)
         if config.dropout:
-            pooled = self.add("Dropout", (pooled,))
+            pooled = self.add("Dropout", (pooled,), dropout_param={"dropout_ratio": config.dropout})
         blobs = ((config.num_classes, self.channels[x] * height * width), (config.num_classes,))
         logits = self.add("InnerProduct", (pooled,), blobs, inner_product_param={"num_output": config.num_classes})
         self.add("Softmax", (logits,))
