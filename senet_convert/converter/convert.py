@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from .. import bundle
+from ..deploy.classes import DEVKIT, ORDERS, Classes, read_labels
 from ..deploy.preprocess import Preprocess, read_image
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
@@ -31,6 +35,7 @@ Progress = Callable[[str], None]
 
 # What the published errors of the released networks were measured with; a caffemodel alone does not say it.
 RELEASED_RESIZE, RELEASED_MEAN = 256, (104.0, 117.0, 123.0)
+ILSVRC_CLASSES = 1000
 WITNESS = "witness.onnx"  # the model with every blob as an output, for the check only
 
 
@@ -51,7 +56,9 @@ class Wishes:
     crop: int | None = None
     mean: tuple[float, ...] | None = None
     scale: float | None = None
-    labels: Path | None = None
+    resample: str | None = None
+    color: str | None = None
+    labels: Path | str | None = None  # a file, or 'devkit' or 'sorted'
 
 
 @dataclass(frozen=True)
@@ -115,10 +122,10 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         loaded = realise(*read(caffemodel, prototxt, wishes.options))
         digests = [source.result() for source in sources]
     preprocess = _preprocess(loaded, digests, wishes)
-    labels = _labels(wishes.labels)
+    classes = _classes(loaded.graph, digests, wishes.labels)
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
-        model = _export(loaded.graph, wishes, report.metadata(digests, loaded, preprocess, labels))
+        model = _export(loaded.graph, wishes, report.metadata(digests, loaded, preprocess, classes))
         model.check()
         model.write(temporary / bundle.ONNX)
         _write_weights(loaded, temporary / bundle.WEIGHTS)
@@ -127,7 +134,7 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         if wishes.check:
             weights = _weights(loaded, model, temporary)
             check = _check(loaded, wishes, preprocess, temporary, progress)
-        made = report.make(digests, loaded, preprocess, labels, model, check, weights)
+        made = report.make(digests, loaded, preprocess, classes, model, check, weights)
         faults = [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)]
         if faults and not wishes.keep_going:
             raise CheckError(_failed(caffemodel, check, faults))
@@ -152,7 +159,13 @@ def _write_weights(loaded: Loaded, path: Path) -> None:
     for name, tensor in state.items():
         tensors[name] = tensor.clone() if tensor.data_ptr() in seen and tensor.numel() else tensor
         seen.add(tensor.data_ptr())
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    try:
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    except safetensors.SafetensorError as fault:  # it tells the system's error number only in its text
+        number = re.search(r"os error (\d+)", str(fault))
+        if number is None:
+            raise
+        raise OSError(int(number.group(1)), os.strerror(int(number.group(1)))) from fault
 
 
 def _weights(loaded: Loaded, model: onnx_export.OnnxModel, folder: Path) -> tuple[Landed, ...]:
@@ -198,7 +211,7 @@ def _inputs(
         return {name: batch}, f"{len(images)} images"
     mean, scale = (preprocess.mean, preprocess.scale) if preprocess else ((), 1.0)
     made = pictures.inputs(loaded.graph, mean, scale)
-    return dict(made), "smooth pictures" if preprocess else "smooth inputs"
+    return dict(made), "smooth synthetic pictures" if preprocess else "synthetic inputs"
 
 
 def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Preprocess | None:
@@ -209,6 +222,8 @@ def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Pr
         "size": (wishes.crop, wishes.crop) if wishes.crop else None,
         "mean": wishes.mean,
         "scale": wishes.scale,
+        "resample": wishes.resample,
+        "color": wishes.color,
     }
     asked = {key: value for key, value in asked.items() if value is not None}
     if found is None:
@@ -220,13 +235,25 @@ def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Pr
     return replace(found, **asked)
 
 
-def _labels(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConvertError(f"{path}: cannot be read as a list of labels, one per line: {fault}") from fault
+def _classes(built: Graph, sources: Sequence[Source], wanted: Path | str | None) -> Classes:
+    """What the outputs stand for: as a person says, else the devkit's classes where the caffemodel is a release."""
+    released = any(source.release for source in sources)
+    counts = {built.shapes[built.blobs[name]][1] for name in built.outputs if len(built.shapes[built.blobs[name]]) > 1}
+    if wanted is None:
+        return Classes.ilsvrc2012(DEVKIT) if released and counts == {ILSVRC_CLASSES} else Classes()
+    if isinstance(wanted, Path):
+        classes, said = read_labels(wanted), str(wanted)
+    else:
+        classes, said = Classes.ilsvrc2012(ORDERS[wanted]), f"--labels {wanted}"
+    if counts and len(classes.labels) not in counts:
+        outputs = ", ".join(f"'{name}' {list(built.shapes[built.blobs[name]])}" for name in built.outputs)
+        raise ConvertError(f"{said}: {len(classes.labels)} labels, but the network's outputs are {outputs}")
+    if released and classes.order in set(ORDERS.values()) - {DEVKIT}:
+        raise ConvertError(
+            f"{said}: lists the classes by {classes.order}, but the released networks number them by {DEVKIT}. Leave "
+            "--labels away: the right names are known"
+        )
+    return classes
 
 
 def _failed(caffemodel: Path, check: Check | None, faults: Sequence[str]) -> str:

@@ -194,10 +194,13 @@ class _Builder:
         self.dropped.append(Dropped(layer.name, layer.type, IDENTITIES[layer.type]))
         if not inputs:
             return
-        if layer.type == "Dropout" and inputs[0]:
+        if inputs[0] is None:  # a problem already
+            self._outputs(layer, [None] * len(layer.tops))
+            return
+        if layer.type == "Dropout":
             self.dropouts[inputs[0]] = layer.params.get("dropout_param", {}).get("dropout_ratio", DROPOUT_RATIO)
         for top in layer.tops:
-            self.current[top] = inputs[0] or ""
+            self.current[top] = inputs[0]
             self.read_by[top] = []
             self.writers.setdefault(top, []).append(f"layer '{layer.name}'")
             self.memory.setdefault(top, {top})
@@ -228,7 +231,7 @@ class _Builder:
         outputs = self._outputs(layer, shapes)
         node = Node(layer.name, layer.type, parsed, tuple(value or "" for value in inputs), tuple(outputs))
         self.nodes.append(node)
-        if parsed.shares(len(layer.bottoms)):
+        if parsed.shares(len(layer.bottoms)) and inputs[0] is not None:
             self._share_memory(layer.tops[0], layer.bottoms[0])
         for top in layer.tops:
             if top in layer.bottoms:
@@ -298,9 +301,7 @@ class _Builder:
         inputs = tuple(item.blob for item in self.draft.inputs)
         # What shares a name with an input but was overwritten in place keeps its own value name.
         blobs = {
-            blob: names[value]
-            for blob, value in self.current.items()
-            if blob not in inputs or names[value] == blob
+            blob: names[value] for blob, value in self.current.items() if blob not in inputs or names[value] == blob
         }
         outputs = tuple(blob if blob in blobs else names[self.current[blob]] for blob in self.unread)
         return Graph(
@@ -325,7 +326,7 @@ class _Builder:
         names: dict[str, str] = {}
         taken = set(self.writers)
         for value in self.shapes:
-            blob, version = value.split("\0")
+            blob, version = value.rsplit("\0", 1)
             last = self.current[blob] == value
             if (last and blob not in inputs) or (blob in inputs and version == "0"):
                 names[value] = blob

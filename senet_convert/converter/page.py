@@ -77,8 +77,9 @@ def _statement(report: Report) -> str:
             "the cause is known."
         )
     return (
-        f"Each of the {len(check['engines'])} engines stays within its budget on each of the {check['blobs']:,} blobs, "
-        "and every weight in the files written is that of the caffemodel, byte for byte."
+        f"Each of the {len(check['engines'])} engines stays within its budget on every blob that it gives, of "
+        f"{check['blobs']:,} that were compared, and every weight in the files written is that of the caffemodel, "
+        "byte for byte."
     )
 
 

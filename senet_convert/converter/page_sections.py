@@ -13,8 +13,13 @@ Report = Mapping[str, Any]
 ENGINES = {
     "generic float32": "PyTorch, layer by layer, following the Caffe definition",
     "PyTorch net": "the readable PyTorch network that model.safetensors belongs to",
-    "onnxruntime": "the ONNX model; the outputs of model.onnx itself keep the same budget",
+    "onnxruntime": "the ONNX model; the outputs of model.onnx itself are held to the same budget",
     "reference": "blobs that were computed elsewhere and given as a file",
+}
+COLOURS = {"bgr": "blue, green, red", "rgb": "red, green, blue"}
+RESAMPLES = {
+    "opencv": "bilinear, no antialiasing (OpenCV's INTER_LINEAR)",
+    "pil": "bilinear, antialiased (Pillow's filter)",
 }
 WARNINGS, LABELS, INPUTS, VALUES = 12, 20, 10, 12  # how many are shown before the rest is folded away
 
@@ -181,16 +186,17 @@ def _preprocess(report: Report) -> Html | None:
     found = report["preprocess"]
     if found is None:
         return None
-    height, width = found["size"]
+    size = "{}×{} (height × width)".format(*found["size"])
+    colour = COLOURS[found.get("color", "bgr")]
     resize = found["resize"]
-    short = "to the size of the input, whatever the aspect" if resize is None else f"shorter side to {resize} pixels"
+    sides = "to the size of the input, whatever the aspect" if resize is None else f"shorter side to {resize} pixels"
     mean = ", ".join(f"{value:g}" for value in found["mean"])
     return facts(
         (
-            ("Channels", "blue, green, red" if found["channels"] == 3 else "grey"),
-            ("Resize", f"{short}, bilinear, no antialiasing"),
-            ("Crop", None if resize is None else f"{height}×{width} (height × width), from the centre"),
-            ("Size of the input", f"{height}×{width} (height × width)" if resize is None else None),
+            ("Channels", colour if found["channels"] == 3 else "grey"),
+            ("Resize", f"{sides}, {RESAMPLES[found.get('resample', 'opencv')]}"),
+            ("Crop", None if resize is None else f"{size}, from the centre"),
+            ("Size of the input", size if resize is None else None),
             ("Mean, subtracted first", f"{mean} (of 255)" if mean else "none is stated"),
             ("Scale, multiplied afterwards", f"{found['scale']:g}"),
         )

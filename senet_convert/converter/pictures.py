@@ -36,7 +36,8 @@ def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint
         )
         total += weight * (both // (4 * cell * cell))
     mean = total // sum(weight for _, weight in OCTAVES)
-    return np.clip(128 + (mean - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
+    clipped: NDArray[np.uint8] = np.clip(128 + (mean - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
+    return clipped
 
 
 def _grid(length: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

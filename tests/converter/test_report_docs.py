@@ -16,7 +16,7 @@ from senet_convert.converter import convert, released
 from senet_convert.deploy.session import Session
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
-DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "prob" top: "dropped" }\n'
+DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "prob" top: "prob" }\n'
 NAMED_BY_DATA = {
     "network.inputs": "<blob>",
     "network.outputs": "<blob>",
@@ -45,7 +45,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         prototxt.write_text((digits / "deploy.prototxt").read_text(encoding="utf-8") + DROPOUT, encoding="utf-8")
         _convert(caffemodel, prototxt, folder / "first", convert.Wishes(check=False))
         data = np.random.default_rng(0).normal(0, 60, (2, 3, 32, 32)).astype(np.float32)
-        np.savez(folder / "reference.npz", data=data, **Session(folder / "first" / bundle.ONNX).run({"data": data}))
+        prob = Session(folder / "first" / bundle.ONNX).run({"data": data})["prob"]
+        np.savez(folder / "reference.npz", data=data, prob=prob)
         release = released.releases()[0]
         identify = released.identify
         patch.setattr(convert, "identify", lambda path, role: replace(identify(path, role), release=release))
@@ -71,9 +72,8 @@ def keys(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
                 yield from keys(item, f"{place}[]")
     elif isinstance(value, dict):
         for key, inner in value.items():
-            name = NAMED_BY_DATA.get(place, key)
-            if place == "sources[]" and key not in ("role", "name", "bytes"):
-                name = "<digest>"
+            digest = place == "sources[]" and key not in ("role", "name", "bytes")
+            name = "<digest>" if digest else NAMED_BY_DATA.get(place, str(key))
             path = f"{place}.{name}" if place else name
             yield path, inner
             yield from keys(inner, path)

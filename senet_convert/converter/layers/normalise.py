@@ -48,8 +48,9 @@ class BatchNorm(Layer):
     def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
         """Mean and variance in float32, multiplied as Caffe does."""
         factor = np.float32(blobs[2][0])
-        scale = np.float32(0) if factor == 0 else np.float32(1) / factor
-        return blobs[0] * scale, blobs[1] * scale
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has its own warning
+            scale = np.float32(0) if factor == 0 else np.float32(1) / factor
+            return blobs[0] * scale, blobs[1] * scale
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In Caffe's order: subtract, then divide by the root."""

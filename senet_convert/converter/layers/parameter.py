@@ -33,8 +33,8 @@ class Parameter(Layer):
         return self.shapes(bottoms)
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The blob itself."""
-        return (weights[0],)
+        """A copy: the blob itself would ask for gradients where the run has none."""
+        return (weights[0].clone(),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """The initializer itself."""

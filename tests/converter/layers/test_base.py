@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from senet_convert.converter.layers import LAYERS
+from senet_convert.converter.layers.base import Layer
+from senet_convert.converter.reference import lower
+
+from .running import Refusal, layer, network, normal
+
+
+def test_layers_bear_caffes_names() -> None:
+    assert all(name == kind.__name__ and issubclass(kind, Layer) for name, kind in LAYERS.items())
+    assert list(LAYERS) == sorted(LAYERS)
+    assert all(kind.__doc__ for kind in LAYERS.values())
+
+
+def test_a_parameter_of_a_fork_is_refused(refusal: Refusal) -> None:
+    message = refusal("Power", "power_param { powr: 2 }", (2, 3))
+    assert "powr" in message
+
+
+DIFFERENTIABLE = {
+    "AbsVal": "",
+    "BNLL": "",
+    "Convolution": "convolution_param { num_output: 2 kernel_size: 2 }",
+    "Deconvolution": "convolution_param { num_output: 2 kernel_size: 2 }",
+    "ELU": "",
+    "Exp": "",
+    "Flatten": "",
+    "Im2col": "convolution_param { kernel_size: 2 }",
+    "InnerProduct": "inner_product_param { num_output: 3 }",
+    "LRN": "",
+    "MVN": "",
+    "PReLU": "",
+    "Pooling": "pooling_param { pool: AVE kernel_size: 2 stride: 2 }",
+    "Power": "power_param { power: 2 shift: 1 }",
+    "Reduction": "reduction_param { operation: SUMSQ axis: 1 }",
+    "SPP": "spp_param { pyramid_height: 2 }",
+    "Scale": "scale_param { bias_term: true }",
+    "Softmax": "",
+    "Swish": "",
+    "TanH": "",
+    "Tile": "tile_param { tiles: 2 }",
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENTIABLE)
+def test_torch_forms_have_gradients(tmp_path: Path, kind: str) -> None:
+    x = normal(2, 3, 4, 4)
+    runner = lower(network(tmp_path, layer(kind, DIFFERENTIABLE[kind]), {"x0": x}, {})).double()
+    bottom = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(runner, (bottom,), eps=1e-6, atol=1e-5)

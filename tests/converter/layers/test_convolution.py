@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .running import One, Refusal, normal, run
+
+Sizes = tuple[int, ...]
+
+
+def convolution(
+    x: np.ndarray, weight: np.ndarray, stride: Sizes, pad: Sizes, dilation: Sizes, group: int = 1
+) -> np.ndarray:
+    """Cell by cell: every output is the sum of the products that its window covers; outside the map stands 0."""
+    n, channels, *space = x.shape
+    outputs, taken, *kernel = weight.shape
+    # C++ divides integers towards zero
+    out = [
+        int((h + 2 * p - d * (k - 1) - 1) / s) + 1
+        for h, p, d, k, s in zip(space, pad, dilation, kernel, stride, strict=True)
+    ]
+    y = np.zeros((n, outputs, *out))
+    for image, o, c in product(range(n), range(outputs), range(taken)):
+        source = o // (outputs // group) * (channels // group) + c
+        for place, cell in product(np.ndindex(*out), np.ndindex(*kernel)):
+            at = tuple(i * s - p + j * d for i, s, p, j, d in zip(place, stride, pad, cell, dilation, strict=True))
+            if all(0 <= a < size for a, size in zip(at, space, strict=True)):
+                y[(image, o, *place)] += float(x[(image, source, *at)]) * float(weight[(o, c, *cell)])
+    return y
+
+
+CASES = [
+    # params, kernel, stride, pad, dilation, group
+    ("kernel_size: 3 pad: 1", (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    ("kernel_size: 1", (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    ("kernel_size: 1 pad: 1 stride: 2", (1, 1), (2, 2), (1, 1), (1, 1), 1),
+    ("kernel_h: 3 kernel_w: 2 stride_h: 2 pad_h: 1", (3, 2), (2, 1), (1, 0), (1, 1), 1),
+    ("kernel_h: 1 kernel_w: 3 pad_w: 2 stride_w: 3", (1, 3), (1, 3), (0, 2), (1, 1), 1),
+    ("kernel_size: 3 kernel_size: 2 pad: 1 pad: 0 stride: 2 stride: 1", (3, 2), (2, 1), (1, 0), (1, 1), 1),
+    ("kernel_size: 3 dilation: 2 pad: 2", (3, 3), (1, 1), (2, 2), (2, 2), 1),
+    ("kernel_size: 2 dilation: 1 dilation: 3 stride: 2", (2, 2), (2, 2), (0, 0), (1, 3), 1),
+    ("kernel_size: 3 group: 2 pad: 1", (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    ("kernel_size: 2 group: 4 stride: 2 engine: CAFFE", (2, 2), (2, 2), (0, 0), (1, 1), 4),
+    ("kernel_h: 7 kernel_w: 5", (7, 5), (1, 1), (0, 0), (1, 1), 1),
+    ("kernel_size: 8 stride: 4 ", (8, 8), (4, 4), (0, 0), (1, 1), 1),  # beyond the map, one cell all the same
+    ("kernel_h: 8 kernel_w: 3 stride: 2 pad_w: 1", (8, 3), (2, 2), (0, 1), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize(("params", "kernel", "stride", "pad", "dilation", "group"), CASES)
+@pytest.mark.parametrize("bias", [False, True])
+def test_convolution(
+    one: One, params: str, kernel: Sizes, stride: Sizes, pad: Sizes, dilation: Sizes, group: int, bias: bool
+) -> None:
+    x, weight, shift = normal(2, 4, 7, 5), normal(4, 4 // group, *kernel, seed=1), normal(4, seed=2)
+    text = f"convolution_param {{ num_output: 4 bias_term: {str(bias).lower()} {params} }}"
+    found = one("Convolution", text, x, blobs=[weight, shift] if bias else [weight])
+    expected = convolution(x, weight, stride, pad, dilation, group)
+    found.check("y0", expected + shift.reshape(4, 1, 1) if bias else expected)
+    (node,) = found.graph.nodes
+    assert node.layer.macs([x.shape], [expected.shape]) == expected.size * (4 // group) * int(np.prod(kernel))
+
+
+@pytest.mark.parametrize("space", [(9,), (4, 5, 3)])
+def test_convolution_over_other_numbers_of_axes(one: One, space: Sizes) -> None:
+    rank = len(space)
+    x, weight = normal(2, 3, *space), normal(2, 3, *(2,) * rank, seed=1)
+    text = "convolution_param { num_output: 2 kernel_size: 2 pad: 1 stride: 2 bias_term: false force_nd_im2col: true }"
+    found = one("Convolution", text, x, blobs=[weight])
+    found.check("y0", convolution(x, weight, (2,) * rank, (1,) * rank, (1,) * rank))
+
+
+@pytest.mark.parametrize("axis", [0, 2, -2])
+def test_channels_may_stand_elsewhere(one: One, axis: int) -> None:
+    x = normal(2, 3, 4, 5)
+    first = axis % 4
+    weight = normal(2, x.shape[first], *(2,) * (3 - first), seed=1)
+    text = f"convolution_param {{ num_output: 2 kernel_size: 2 bias_term: false axis: {axis} }}"
+    found = one("Convolution", text, x, blobs=[weight])
+    ones = (1,) * (3 - first)
+    flat = convolution(x.reshape(-1, *x.shape[first:]), weight, ones, (0,) * (3 - first), ones)
+    found.check("y0", flat.reshape(*x.shape[:first], *flat.shape[1:]))
+    one("Deconvolution", text, x, blobs=[np.swapaxes(weight, 0, 1)])  # torch and ONNX agree on its shape
+
+
+def test_several_bottoms_share_the_weights(one: One) -> None:
+    a, b, weight = normal(2, 3, 5, 4), normal(2, 3, 5, 4, seed=1), normal(2, 3, 3, 3, seed=2)
+    found = one(
+        "Convolution",
+        "convolution_param { num_output: 2 kernel_size: 3 bias_term: false }",
+        a,
+        b,
+        blobs=[weight],
+        tops=2,
+    )
+    for blob, x in (("y0", a), ("y1", b)):
+        found.check(blob, convolution(x, weight, (1, 1), (0, 0), (1, 1)))
+
+
+def test_a_weight_that_is_not_a_number_spoils_its_whole_channel(tmp_path: Path) -> None:
+    """Caffe multiplies padding with it too; runtimes skip padding."""
+    x, weight = normal(2, 3, 5, 4), normal(3, 3, 3, 3, seed=1)
+    weight[1, 0, 0, 0] = np.nan
+    text = (
+        'layer { name: "c" type: "Convolution" bottom: "x" top: "c" '
+        "convolution_param { num_output: 3 kernel_size: 3 pad: 1 bias_term: false } }\n"
+        'layer { name: "r" type: "ReLU" bottom: "c" top: "r" }'
+    )
+    found = run(tmp_path, text, {"x": x}, {"c": [weight]})
+    for values in (found.exact, found.onnx):
+        for blob in ("c", "r"):
+            assert np.isnan(values[blob][:, 1]).all()
+            assert np.isfinite(values[blob][:, [0, 2]]).all()
+
+
+def deconvolution(
+    x: np.ndarray, weight: np.ndarray, stride: Sizes, pad: Sizes, dilation: Sizes, group: int = 1
+) -> np.ndarray:
+    """Every input value spreads over the window that the convolution would have made it from."""
+    n, channels, *space = x.shape
+    _, given, *kernel = weight.shape
+    out = [
+        s * (h - 1) + d * (k - 1) + 1 - 2 * p
+        for h, p, d, k, s in zip(space, pad, dilation, kernel, stride, strict=True)
+    ]
+    y = np.zeros((n, given * group, *out))
+    for image, c, o in product(range(n), range(channels), range(given)):
+        target = c // (channels // group) * given + o
+        for place, cell in product(np.ndindex(*space), np.ndindex(*kernel)):
+            at = tuple(i * s - p + j * d for i, s, p, j, d in zip(place, stride, pad, cell, dilation, strict=True))
+            if all(0 <= a < size for a, size in zip(at, out, strict=True)):
+                y[(image, target, *at)] += float(x[(image, c, *place)]) * float(weight[(c, o, *cell)])
+    return y
+
+
+DECONVOLUTIONS = [
+    ("kernel_size: 3", (3, 3), (1, 1), (0, 0), (1, 1), 1),
+    ("kernel_size: 4 stride: 2 pad: 1", (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    ("kernel_size: 4 stride: 2 pad: 1 group: 4", (4, 4), (2, 2), (1, 1), (1, 1), 4),
+    ("kernel_size: 3 stride: 2 group: 2", (3, 3), (2, 2), (0, 0), (1, 1), 2),
+    ("kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1", (3, 2), (2, 3), (1, 0), (1, 1), 1),
+    ("kernel_size: 3 dilation: 2 pad: 1", (3, 3), (1, 1), (1, 1), (2, 2), 1),
+    ("kernel_size: 1 stride: 3", (1, 1), (3, 3), (0, 0), (1, 1), 1),
+    ("kernel_size: 2 dilation: 3 stride: 2 group: 2 pad: 1", (2, 2), (2, 2), (1, 1), (3, 3), 2),
+]
+
+
+@pytest.mark.parametrize(("params", "kernel", "stride", "pad", "dilation", "group"), DECONVOLUTIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_deconvolution(
+    one: One, params: str, kernel: Sizes, stride: Sizes, pad: Sizes, dilation: Sizes, group: int, bias: bool
+) -> None:
+    x, weight, shift = normal(2, 4, 4, 3), normal(4, 4 // group, *kernel, seed=1), normal(4, seed=2)
+    text = f"convolution_param {{ num_output: 4 bias_term: {str(bias).lower()} {params} }}"
+    found = one("Deconvolution", text, x, blobs=[weight, shift] if bias else [weight])
+    expected = deconvolution(x, weight, stride, pad, dilation, group)
+    found.check("y0", expected + shift.reshape(4, 1, 1) if bias else expected)
+    (node,) = found.graph.nodes
+    assert node.layer.macs([x.shape], [expected.shape]) == x.size * (4 // group) * int(np.prod(kernel))
+
+
+@pytest.mark.parametrize("space", [(6,), (3, 2, 4)])
+def test_deconvolution_over_other_numbers_of_axes(one: One, space: Sizes) -> None:
+    rank = len(space)
+    x, weight = normal(2, 2, *space), normal(2, 3, *(3,) * rank, seed=1)
+    text = "convolution_param { num_output: 3 kernel_size: 3 pad: 1 stride: 2 bias_term: false }"
+    found = one("Deconvolution", text, x, blobs=[weight])
+    found.check("y0", deconvolution(x, weight, (2,) * rank, (1,) * rank, (1,) * rank))
+
+
+def test_several_bottoms_of_a_deconvolution(one: One) -> None:
+    a, b, weight = normal(2, 3, 2, 3), normal(2, 3, 2, 3, seed=1), normal(3, 2, 2, 2, seed=2)
+    text = "convolution_param { num_output: 2 kernel_size: 2 stride: 2 bias_term: false }"
+    found = one("Deconvolution", text, a, b, blobs=[weight], tops=2)
+    for blob, x in (("y0", a), ("y1", b)):
+        found.check(blob, deconvolution(x, weight, (2, 2), (0, 0), (1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("params", "kernel", "stride", "pad", "dilation"),
+    [
+        ("kernel_size: 2", (2, 2), (1, 1), (0, 0), (1, 1)),
+        ("kernel_size: 3 pad: 1 stride: 2 num_output: 5 bias_term: true", (3, 3), (2, 2), (1, 1), (1, 1)),
+        ("kernel_h: 2 kernel_w: 3 dilation: 2 pad_h: 3", (2, 3), (1, 1), (3, 0), (2, 2)),
+        ("kernel_size: 8 stride: 4", (8, 8), (4, 4), (0, 0), (1, 1)),
+    ],
+)
+def test_im2col(one: One, params: str, kernel: Sizes, stride: Sizes, pad: Sizes, dilation: Sizes) -> None:
+    """A convolution whose weights pick one cell each; but it moves values, so that infinities stay where they are."""
+    x = normal(2, 3, 7, 5)
+    picks = np.eye(3 * kernel[0] * kernel[1], dtype=np.float32).reshape(-1, 3, *kernel)
+    expected = convolution(x, picks, stride, pad, dilation)
+    one("Im2col", f"convolution_param {{ {params} }}", x).check_exactly("y0", expected.astype(np.float32))
+    x[0, 0, 0, 0] = np.inf
+    found = one("Im2col", f"convolution_param {{ {params} }}", x)
+    assert not np.isnan(found.onnx["y0"]).any()
+    np.testing.assert_array_equal(found.onnx["y0"], found.exact["y0"])
+
+
+def test_im2col_over_one_and_three_axes(one: One) -> None:
+    for space in ((6,), (3, 4, 2)):
+        rank = len(space)
+        x = normal(2, 2, *space)
+        picks = np.eye(2 * 2**rank, dtype=np.float32).reshape(-1, 2, *(2,) * rank)
+        expected = convolution(x, picks, (1,) * rank, (1,) * rank, (1,) * rank)
+        found = one("Im2col", "convolution_param { kernel_size: 2 pad: 1 }", x)
+        found.check_exactly("y0", expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_what_no_convolution_can_be(refusal: Refusal, kind: str) -> None:
+    def said(params: str, *shapes: Sizes, tops: int = 1) -> str:
+        return refusal(kind, f"convolution_param {{ {params} }}", *(shapes or ((2, 4, 5, 5),)), tops=tops)
+
+    assert "convolution_param lacks num_output" in said("kernel_size: 3")
+    assert "num_output is 0" in said("num_output: 0 kernel_size: 3")
+    assert "num_output 3 is not divisible by group 2" in said("num_output: 3 group: 2 kernel_size: 3")
+    assert "4 input channels are not divisible by group 3" in said("num_output: 3 group: 3 kernel_size: 3")
+    assert "kernel 0x0" in said("num_output: 3 kernel_size: 0")
+    assert "kernel is given both as one value and as kernel_h" in said(
+        "num_output: 3 kernel_size: 1 kernel_h: 1 kernel_w: 1"
+    )
+    assert "kernel_h and kernel_w need each other" in said("num_output: 3 kernel_h: 1")
+    assert "3 values of stride for 2 spatial axes" in said("num_output: 1 kernel_size: 1 stride: 1 stride: 1 stride: 1")
+    assert "0 values of kernel" in said("num_output: 1")
+    assert "bottoms that share weights need one shape" in said(
+        "num_output: 1 kernel_size: 1", (2, 4, 5, 5), (2, 4, 5, 6), tops=2
+    )
+    assert "2 bottoms give 2 tops, not 1" in said("num_output: 1 kernel_size: 1", (2, 4, 5, 5), (2, 4, 5, 5))
+    assert "has no spatial axes after axis 1" in said("num_output: 1 kernel_size: 1", (2, 4))
+
+
+def test_a_map_that_is_too_small(refusal: Refusal) -> None:
+    message = refusal("Convolution", "convolution_param { num_output: 1 kernel_size: 7 }", (2, 4, 5, 9))
+    assert "on a 5x9 map leaves -1x3: the map is too small" in message
+    message = refusal("Deconvolution", "convolution_param { num_output: 1 kernel_size: 2 pad: 3 }", (2, 4, 5, 5))
+    assert "leaves 0x0" in message
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
+def test_inner_product(one: One, axis: int, bias: bool, transpose: bool) -> None:
+    x = normal(2, 3, 4, 2)
+    rows = x.reshape(*x.shape[: axis % 4], -1)
+    weight, shift = normal(5, rows.shape[-1], seed=1), normal(5, seed=2)
+    expected = np.empty((*rows.shape[:-1], 5))
+    for row, o in product(np.ndindex(*rows.shape[:-1]), range(5)):
+        expected[(*row, o)] = sum(float(a) * float(b) for a, b in zip(rows[row], weight[o], strict=True))
+    flags = f"bias_term: {str(bias).lower()} transpose: {str(transpose).lower()}"
+    blobs = [weight.T if transpose else weight, *([shift] if bias else [])]
+    found = one("InnerProduct", f"inner_product_param {{ num_output: 5 axis: {axis} {flags} }}", x, blobs=blobs)
+    found.check("y0", expected + shift if bias else expected)
+    (node,) = found.graph.nodes
+    assert node.layer.macs([x.shape], [expected.shape]) == expected.size * rows.shape[-1]
+
+
+def test_inner_product_of_rows(one: One) -> None:
+    x, weight = normal(3, 7), normal(2, 7, seed=1)
+    found = one("InnerProduct", "inner_product_param { num_output: 2 bias_term: false }", x, blobs=[weight])
+    found.check("y0", x.astype(np.float64) @ weight.T)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from math import exp
+
+import numpy as np
+import pytest
+
+from .running import One, Refusal, f32, normal
+
+SHAPE = (2, 7, 6, 5)
+X = normal(*SHAPE) * 3
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.9, 999.98, 0.0])
+def test_batch_norm_divides_what_the_file_holds(one: One, factor: float) -> None:
+    mean, variance = normal(7, seed=1), np.abs(normal(7, seed=2)) + np.float32(0.1)
+    found = one("BatchNorm", "batch_norm_param { eps: 0.001 }", X, blobs=[mean, variance, f32([factor])])
+    scale = np.float32(0) if factor == 0 else np.float32(1) / np.float32(factor)
+    expected = np.empty(SHAPE)
+    for n, c, h, w in np.ndindex(*SHAPE):
+        deviation = (float(variance[c] * scale) + float(np.float32(0.001))) ** 0.5
+        expected[n, c, h, w] = (float(X[n, c, h, w]) - float(mean[c] * scale)) / deviation
+    found.check("y0", expected)
+    arrays = found.graph.accounts.arrays
+    np.testing.assert_array_equal(arrays["layer/mean"], mean * scale)
+    np.testing.assert_array_equal(arrays["layer/variance"], variance * scale)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 5), (2, 3, 2, 2, 2)])
+def test_batch_norm_of_other_ranks(one: One, shape: tuple[int, ...]) -> None:
+    x, mean, variance = normal(*shape), normal(shape[1], seed=1), np.abs(normal(shape[1], seed=2)) + np.float32(0.1)
+    ones = (1,) * (len(shape) - 2)
+    expected = (x - mean.reshape(-1, *ones)) / np.sqrt(variance.reshape(-1, *ones).astype(np.float64) + 1e-5)
+    params = "batch_norm_param { use_global_stats: true moving_average_fraction: 0.5 }"
+    one("BatchNorm", params, x, blobs=[mean, variance, np.ones(1)]).check("y0", expected)
+
+
+def test_batch_norm_without_variance_divides_by_the_root_of_eps(one: One) -> None:
+    found = one("BatchNorm", "", X, blobs=[np.zeros(7), np.zeros(7), np.ones(1)])
+    found.check("y0", X / np.sqrt(np.float64(np.float32(1e-5))))
+
+
+def test_statistics_of_the_batch_are_refused(refusal: Refusal) -> None:
+    assert "use_global_stats: false" in refusal("BatchNorm", "batch_norm_param { use_global_stats: false }", SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("local_size", "alpha", "beta", "k"),
+    [(5, 1, 0.75, 1), (3, 0.5, 0.75, 1), (5, 0.25, 0.5, 2), (9, 2, 1.25, 1), (1, 1, 0.5, 1)],
+)
+def test_lrn_across_channels(one: One, local_size: int, alpha: float, beta: float, k: float) -> None:
+    half = local_size // 2
+    expected = np.empty(SHAPE)
+    for c in range(7):
+        squares = X[:, max(c - half, 0) : c + half + 1].astype(np.float64) ** 2
+        expected[:, c] = X[:, c] * (k + alpha / local_size * squares.sum(1)) ** -beta
+    params = f"lrn_param {{ local_size: {local_size} alpha: {alpha} beta: {beta} k: {k} }}"
+    one("LRN", params, X).check("y0", expected)
+
+
+@pytest.mark.parametrize(("local_size", "alpha", "beta"), [(3, 0.5, 0.75), (5, 1.5, 0.5), (9, 1, 1), (1, 2, 0.75)])
+def test_lrn_within_channels_knows_no_k(one: One, local_size: int, alpha: float, beta: float) -> None:
+    half = local_size // 2
+    expected = np.empty(SHAPE)
+    for h, w in np.ndindex(*SHAPE[2:]):
+        window = X[:, :, max(h - half, 0) : h + half + 1, max(w - half, 0) : w + half + 1].astype(np.float64)
+        mean = (window**2).sum((2, 3)) / local_size**2
+        expected[:, :, h, w] = X[:, :, h, w] * (1 + alpha * mean) ** -beta
+    params = f"local_size: {local_size} alpha: {alpha} beta: {beta} k: 7 norm_region: WITHIN_CHANNEL"
+    one("LRN", f"lrn_param {{ {params} }}", X).check("y0", expected)
+
+
+def test_lrn_keeps_small_values_beside_large_ones(one: One) -> None:
+    """Adding and subtracting along the channels would leave nothing of them."""
+    x = np.ones((1, 9, 2, 2), np.float32)
+    x[:, 0] = 1e4
+    found = one("LRN", "lrn_param { local_size: 3 }", x)
+    one_alone = 1 / 2**0.75
+    for values in (found.exact, found.plain, found.onnx):
+        np.testing.assert_allclose(values["y0"][:, 3:8], one_alone, rtol=1e-6)
+
+
+def test_what_no_lrn_can_be(refusal: Refusal) -> None:
+    assert "local_size is 4; it must be odd" in refusal("LRN", "lrn_param { local_size: 4 }", SHAPE)
+    assert "needs four axes" in refusal("LRN", "", (2, 3, 4))
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("variance", [False, True])
+@pytest.mark.parametrize("eps", ["", "eps: 0.25"])
+def test_mvn(one: One, across: bool, variance: bool, eps: str) -> None:
+    axes = (1, 2, 3) if across else (2, 3)
+    y = X.astype(np.float64) - X.mean(axes, dtype=np.float64, keepdims=True)
+    if variance:  # eps is added to the deviation, not below the root
+        y /= np.sqrt((y**2).mean(axes, keepdims=True)) + (0.25 if eps else 1e-9)
+    flags = f"normalize_variance: {str(variance).lower()} across_channels: {str(across).lower()} {eps}"
+    one("MVN", f"mvn_param {{ {flags} }}", X).check("y0", y)
+
+
+def test_mvn_of_other_ranks(one: One) -> None:
+    x = normal(2, 3, 5)
+    y = x - x.mean(2, dtype=np.float64, keepdims=True)
+    one("MVN", "", x).check("y0", y / (np.sqrt((y**2).mean(2, keepdims=True)) + 1e-9))
+    one("MVN", "", x[:, :, 0]).check_exactly("y0", np.zeros((2, 3)))  # every value is its own mean
+    one("MVN", "mvn_param { eps: 0.5 }", np.zeros((2, 3, 4))).check_exactly("y0", np.zeros((2, 3, 4)))
+
+
+def test_mvn_needs_one_to_four_axes(refusal: Refusal) -> None:
+    assert "needs one to four axes" in refusal("MVN", "", (1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])
+def test_softmax(one: One, axis: int) -> None:
+    x = np.moveaxis(X, axis, -1).astype(np.float64)
+    expected = np.empty(x.shape)
+    for place in np.ndindex(*x.shape[:-1]):
+        powers = [exp(v - x[place].max()) for v in x[place]]
+        expected[place] = np.array(powers) / sum(powers)
+    one("Softmax", f"softmax_param {{ axis: {axis} engine: CAFFE }}", X).check("y0", np.moveaxis(expected, -1, axis))
+
+
+def test_softmax_saturates(one: One) -> None:
+    one("Softmax", "", f32([[1000, -1000, 0], [88, 88, 88], [-1000, -1000, -1000]])).check(
+        "y0", np.array([[1, 0, 0], [1 / 3] * 3, [1 / 3] * 3])
+    )
+
+
+def test_softmax_along_an_axis_that_is_not_there(refusal: Refusal) -> None:
+    assert "axis 2 is out of range for a blob of 2 axes" in refusal("Softmax", "softmax_param { axis: 2 }", (2, 3))

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from itertools import product
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .running import PLAIN, One, Refusal, normal, run
+
+LOWEST = -np.finfo(np.float32).max
+
+
+def starts(size: int, kernel: int, stride: int, pad: int, mode: str) -> list[int]:
+    """Where the windows begin along one axis, by pooling_layer.cpp."""
+    span = (size + 2 * pad - kernel) / stride
+    out = (ceil(span) if mode == "CEIL" else int(np.floor(span))) + 1
+    if pad and (out - 1) * stride >= size + pad:
+        out -= 1
+    return [i * stride - pad for i in range(out)]
+
+
+def pooled(
+    x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int], mode: str = "CEIL"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Maxima, where they stand, and averages, window by window."""
+    *images, height, width = x.shape
+    rows, columns = (starts(*given, mode) for given in zip((height, width), kernel, stride, pad, strict=True))
+    shape = (*images, len(rows), len(columns))
+    best, mask, mean = np.full(shape, LOWEST, np.float64), np.full(shape, -1.0), np.zeros(shape)
+    for i, j in product(range(len(rows)), range(len(columns))):
+        # what padding adds counts for the divisor, what rounding adds does not
+        bottom, right = min(rows[i] + kernel[0], height + pad[0]), min(columns[j] + kernel[1], width + pad[1])
+        divisor = (bottom - rows[i]) * (right - columns[j])
+        for h, w in product(range(max(rows[i], 0), min(bottom, height)), range(max(columns[j], 0), min(right, width))):
+            value = x[..., h, w].astype(np.float64)
+            mask[..., i, j] = np.where(value > best[..., i, j], h * width + w, mask[..., i, j])
+            best[..., i, j] = np.maximum(best[..., i, j], value)
+            mean[..., i, j] += value
+        with np.errstate(invalid="ignore"):
+            mean[..., i, j] = mean[..., i, j] / np.float64(divisor)
+    return best, mask, mean
+
+
+def possible(size: tuple[int, int], kernel: int, stride: int, pad: int, mode: str) -> bool:
+    return pad < kernel and all(len(starts(side, kernel, stride, pad, mode)) for side in size)
+
+
+SIZES = [(7, 10), (6, 6), (1, 5), (2, 9)]
+KERNELS, STRIDES, PADS = (1, 2, 3, 5, 7), (1, 2, 3, 4), (0, 1, 2)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["CEIL", "FLOOR"])
+def test_windows_of_all_kinds(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    """Every kernel, stride and pad that Caffe takes: overhang, empty windows, kernels larger than the map."""
+    x = normal(2, 2, *size)
+    geometries = [g for g in product(KERNELS, STRIDES, PADS) if possible(size, *g, mode)]
+    text = ""
+    for kernel, stride, pad in geometries:
+        shape = f"kernel_size: {kernel} stride: {stride} pad: {pad} round_mode: {mode}"
+        for kind, tops in (("MAX", ("max", "mask")), ("AVE", ("ave",))):
+            names = [f"{top}_{kernel}_{stride}_{pad}" for top in tops]
+            text += f'layer {{ name: "{names[0]}" type: "Pooling" bottom: "x" '
+            text += " ".join(f'top: "{name}"' for name in names) + f" pooling_param {{ pool: {kind} {shape} }} }}\n"
+    found = run(tmp_path, text, {"x": x})
+    empty = 0
+    for kernel, stride, pad in geometries:
+        best, mask, mean = pooled(x, (kernel, kernel), (stride, stride), (pad, pad), mode)
+        end = f"_{kernel}_{stride}_{pad}"
+        found.check_exactly(f"max{end}", best)
+        found.check_exactly(f"mask{end}", mask)
+        found.check(f"ave{end}", mean)
+        empty += bool((mask == -1).any())
+    assert empty > 0 or mode == "FLOOR"
+
+
+@pytest.mark.parametrize("tops", [1, 2])
+def test_sides_of_their_own(one: One, tops: int) -> None:
+    x = normal(2, 3, 8, 9)
+    sides = "kernel_h: 3 kernel_w: 4 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 2"
+    best, mask, mean = pooled(x, (3, 4), (2, 3), (1, 2))
+    found = one("Pooling", f"pooling_param {{ {sides} engine: CAFFE }}", x, tops=tops)
+    found.check_exactly("y0", best)
+    if tops == 2:
+        found.check_exactly("y1", mask)
+    one("Pooling", f"pooling_param {{ pool: AVE {sides} }}", x).check("y0", mean)
+
+
+def test_a_side_overrules_the_common_value(one: One) -> None:
+    x = normal(2, 3, 8, 9)
+    found = one("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 pad_w: 0 }", x)
+    found.check_exactly("y0", pooled(x, (3, 3), (2, 2), (1, 0))[0])
+
+
+def test_global_pooling(one: One) -> None:
+    x = normal(2, 3, 6, 5)
+    best, mask, mean = pooled(x, (6, 5), (1, 1), (0, 0))
+    one("Pooling", "pooling_param { global_pooling: true }", x).check_exactly("y0", best)
+    one("Pooling", "pooling_param { pool: AVE global_pooling: true stride: 1 pad: 0 }", x).check("y0", mean)
+    one("Pooling", "pooling_param { global_pooling: true }", x, tops=2).check_exactly("y1", mask)
+
+
+def test_the_first_of_equal_maxima_counts(one: One) -> None:
+    x = np.random.default_rng(0).integers(0, 3, (2, 3, 7, 6)).astype(np.float32)
+    params = "pooling_param { kernel_size: 3 stride: 2 pad: 1 }"
+    best, mask, _ = pooled(x, (3, 3), (2, 2), (1, 1))
+    found = one("Pooling", params, x, tops=2)
+    found.check_exactly("y0", best)
+    found.check_exactly("y1", mask)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ("", "neither kernel_size, kernel_h and kernel_w, nor global_pooling"),
+        ("kernel_size: 0", "kernel 0x0"),
+        ("kernel_size: 2 stride: 0", "stride 0x0"),
+        ("kernel_h: 2", "by both kernel_h and kernel_w"),
+        ("kernel_size: 2 kernel_h: 2 kernel_w: 2", "by both kernel_h and kernel_w"),
+        ("kernel_size: 2 pad: 2", "pad 2 with kernel 2"),
+        ("global_pooling: true kernel_size: 3", "global_pooling: true together with a kernel size"),
+        ("global_pooling: true pad: 1", "global_pooling: true needs pad 0 and stride 1"),
+        ("global_pooling: true stride_h: 2", "global_pooling: true needs pad 0 and stride 1"),
+        ("pool: STOCHASTIC kernel_size: 2", "pool: STOCHASTIC is for training"),
+        ("kernel_size: 9", "on a 5x5 map leaves no output"),
+    ],
+)
+def test_what_no_pooling_can_be(refusal: Refusal, params: str, words: str) -> None:
+    assert words in refusal("Pooling", f"pooling_param {{ {params} }}", (2, 3, 5, 5))
+
+
+def test_pooling_needs_maps_and_its_tops(refusal: Refusal) -> None:
+    assert "needs four axes" in refusal("Pooling", "pooling_param { kernel_size: 1 }", (2, 3, 5))
+    message = refusal("Pooling", "pooling_param { pool: AVE kernel_size: 1 }", (2, 3, 5, 5), tops=2)
+    assert "pool: AVE has one top only" in message
+    assert "it has 3 tops, its type takes 1 to 2" in refusal("Pooling", "", (2, 3, 5, 5), tops=3)
+
+
+@pytest.mark.parametrize("kind", ["MAX", "AVE"])
+@pytest.mark.parametrize("size", [(8, 8), (7, 11), (10, 13), (4, 8)])
+def test_spatial_pyramid(one: One, size: tuple[int, int], kind: str) -> None:
+    x = normal(2, 3, *size)
+    parts = []
+    for bins in (1, 2, 4):
+        kernel = [ceil(side / bins) for side in size]
+        pad = [(k * bins - side + 1) // 2 for k, side in zip(kernel, size, strict=True)]
+        best, _, mean = pooled(x, (kernel[0], kernel[1]), (kernel[0], kernel[1]), (pad[0], pad[1]))
+        parts.append((best if kind == "MAX" else mean).reshape(2, -1))
+    found = one("SPP", f"spp_param {{ pyramid_height: 3 pool: {kind} }}", x)
+    found.check("y0", np.concatenate(parts, 1), plain=PLAIN if kind == "AVE" else 0)
+
+
+def test_a_pyramid_of_one_level_stays_a_map(one: One) -> None:
+    x = normal(2, 3, 5, 4)
+    one("SPP", "spp_param { pyramid_height: 1 }", x).check_exactly("y0", x.max((2, 3), keepdims=True))
+
+
+def test_what_no_pyramid_can_be(refusal: Refusal) -> None:
+    assert "4x4 bins of a 3x3 map: pad 1 with kernel 1" in refusal(
+        "SPP", "spp_param { pyramid_height: 3 }", (1, 2, 3, 3)
+    )
+    assert "pyramid_height is 0" in refusal("SPP", "spp_param { pyramid_height: 0 }", (1, 2, 3, 3))
+    assert "spp_param lacks pyramid_height" in refusal("SPP", "", (1, 2, 3, 3))
+    assert "needs four axes" in refusal("SPP", "spp_param { pyramid_height: 1 }", (1, 2, 3))
+    assert "pool: STOCHASTIC" in refusal("SPP", "spp_param { pyramid_height: 1 pool: STOCHASTIC }", (1, 2, 3, 3))
