@@ -16,6 +16,8 @@ from .version import __version__
 # Name -> module in `commands/`, imported when it is used: --help answers at once.
 COMMANDS = {
     "convert": "Convert a caffemodel to a folder with ONNX model, PyTorch weights and report.",
+    "classify": "Name what is in images, with a converted model.",
+    "validate": "Measure top-1 and top-5 errors on labelled images, and diagnose a wrong one.",
     "inspect": "Show layers, shapes, parameters and multiply-accumulates of a network.",
     "demo": "Convert the embedded network, check it, and reproduce Caffe's probabilities.",
     "completion": "Print the completion script for a shell.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .shared import FILE, Numbers, network, options, progress_on_stderr, refusals, summary, talk, warn
+from .shared import FILE, Labels, Numbers, network, options, progress_on_stderr, refusals, summary, talk, warn
 
 
 @click.command("convert")
@@ -30,7 +30,15 @@ from .shared import FILE, Numbers, network, options, progress_on_stderr, refusal
     "--mean", type=Numbers(), metavar="B,G,R", help="Preprocessing: mean to subtract; default: the prototxt's."
 )
 @click.option("--scale", type=float, help="Preprocessing: factor after the mean.")
-@click.option("--labels", type=FILE, help="Names of the classes, one per line in the network's order.")
+@click.option("--resample", type=click.Choice(["opencv", "pil"]), help="Preprocessing: whose resize; default: opencv.")
+@click.option("--color", type=click.Choice(["bgr", "rgb"]), help="Preprocessing: order of the channels; default: bgr.")
+@click.option(
+    "--labels",
+    type=Labels(),
+    metavar="FILE|devkit|sorted",
+    help="Names of the classes, one per line in the network's order; or the order of ILSVRC2012's 1000 classes that it "
+    "speaks. Default for a released network: devkit.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @talk
@@ -74,5 +82,7 @@ _PASSED_ON = (
     "crop",
     "mean",
     "scale",
+    "resample",
+    "color",
     "labels",
 )

@@ -24,24 +24,25 @@ class Member:
     name: str
     place: int
     size: int
-    file: int
+    archive: Path
 
     def read(self) -> bytes:
         """The bytes. Raises ConvertError when the archive is shorter than its table says."""
-        data = os.pread(self.file, self.size, self.place)
+        with self.archive.open("rb") as file:
+            file.seek(self.place)
+            data = file.read(self.size)
         if len(data) != self.size:
             raise ConvertError(f"{self.name}: the archive breaks off inside it")
         return data
 
 
 def members(path: Path) -> Iterator[Member]:
-    """The regular files of a tar, in its order. The file stays open as long as the process. Raises ConvertError."""
+    """The regular files of a tar, in its order. Raises ConvertError."""
     try:
         with tarfile.open(path, "r:") as tar:
-            file = os.open(path, os.O_RDONLY)
             while (member := tar.next()) is not None:
                 if member.isfile():
-                    yield Member(member.name.removeprefix("./"), member.offset_data, member.size, file)
+                    yield Member(member.name.removeprefix("./"), member.offset_data, member.size, path)
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
     except tarfile.ReadError as fault:
         packed = path.read_bytes()[:2] == b"\x1f\x8b"
@@ -101,7 +102,7 @@ class Table:
         try:
             from pyarrow import ArrowInvalid, parquet
         except ImportError as lacking:
-            raise ConvertError(f"{path}: reading Parquet needs the package pyarrow: senet-convert[parquet]") from lacking
+            raise ConvertError(f"{path}: Parquet needs the package pyarrow: senet-convert[parquet]") from lacking
         self._path, self._lock = path, threading.Lock()
         self._held: tuple[int, Any] = (-1, None)
         try:

@@ -21,7 +21,7 @@ class Binding:
         """`device` is onnxruntime's word for where the buffers are, 'cpu' or 'cuda', `number` which of them."""
         self._session, self._outputs = session, list(outputs)
         self._binding = session.io_binding()
-        self._values = {  # of copies: on the CPU an OrtValue shares the array's memory, and an update would overwrite it
+        self._values = {  # of copies: on the CPU an OrtValue shares the array's memory, an update overwrites it
             name: ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), device, number)
             for name, array in feeds.items()
         }

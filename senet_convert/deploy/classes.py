@@ -1,8 +1,8 @@
 """Which class an output stands for: labels, WordNet IDs and the order in which a network numbers its classes.
 
-Two orders of the 1000 ILSVRC2012 classes are in use, and they agree on no class at all: the devkit's, which the released
-SE networks speak (output k is devkit ID k + 1), and that of sorted WordNet IDs, which Caffe's own lists and most other
-tools speak. `ilsvrc2012_classes.csv` holds both, with the names of the devkit's synsets.
+Two orders of the 1000 ILSVRC2012 classes are in use, and they agree on no class at all: the devkit's, which the
+released SE networks speak (output k is devkit ID k + 1), and that of sorted WordNet IDs, which Caffe's own lists and
+most other tools speak. `ilsvrc2012_classes.csv` holds both, with the names of the devkit's synsets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AS_GIVEN = "as the labels given"
 UNKNOWN = "as in the caffemodel"
 ORDERS = {"devkit": DEVKIT, "sorted": SORTED}  # the words of the command line
 
-_WNID = re.compile(r"n\d{8}")
+_WNID = re.compile(r"(n\d{8})\b[\s,]*(.*)")
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,16 @@ def read_labels(path: Path) -> Classes:
         raise ConvertError(f"{path}: cannot be read as a list of labels, one per line: {fault}") from fault
     if not lines:
         raise ConvertError(f"{path}: holds no labels; write one per line, in the order of the network's outputs")
-    words = [line.replace(",", " ", 1).split(maxsplit=1) if _WNID.match(line) else [line] for line in lines]
-    if not all(_WNID.fullmatch(word[0]) for word in words):
+    matches = [_WNID.fullmatch(line) for line in lines]
+    words = [match.groups() for match in matches if match]
+    if len(words) < len(lines):
         return Classes(tuple(lines), (), AS_GIVEN)
-    wnids = tuple(word[0] for word in words)
+    wnids = tuple(wnid for wnid, _ in words)
     doubled = [wnid for wnid in dict.fromkeys(wnids) if wnids.count(wnid) > 1]
     if doubled:
         raise ConvertError(f"{path}: WordNet IDs stand there more than once: {listed(doubled)}")
     names = {synset.wnid: synset.name for synset in ilsvrc2012()}
-    labels = tuple(word[1] if len(word) > 1 else names.get(word[0], word[0]) for word in words)
+    labels = tuple(name or names.get(wnid, wnid) for wnid, name in words)
     return Classes(labels, wnids, _order_of(wnids))
 
 

@@ -27,7 +27,7 @@ class Answer:
     fault: str | None = None
 
     def plain(self, classes: Classes) -> dict[str, Any]:
-        """{"image", "top": [{"index", "label", "wnid"?, "probability"}], "class_order"}, and "error" of a broken one."""
+        """{"image", "top": [{"index", "label", "wnid"?, "probability"}], "class_order", "error"?}."""
         top = [{**classes.describe(index), "probability": probability} for index, probability in self.top]
         found = {"image": self.image, "top": top, "class_order": classes.order}
         return found if self.fault is None else {**found, "error": self.fault}

@@ -1,8 +1,8 @@
 """Picture files as OpenCV reads them: the same bytes give the same pixels as in Caffe's own tools.
 
-Turned by their EXIF orientation; grey and palette pictures become colour, CMYK is converted, transparency is ignored (the
-colour beneath it counts), 16 bits a channel become 8, an animation gives its first frame. Anything else is refused by
-name: what is no picture, what breaks off, floating-point TIFFs, formats that OpenCV lacks.
+Turned by their EXIF orientation; grey and palette pictures become colour, CMYK is converted, transparency is ignored
+(the colour beneath it counts), 16 bits a channel become 8, an animation gives its first frame. Anything else is refused
+by name: what is no picture, what breaks off, floating-point TIFFs, formats that OpenCV lacks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from ..errors import ConvertError
 
 Image = NDArray[np.uint8]  # (H, W, C), B G R or grey
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .ppm .pgm .pbm .pnm .sr .ras".split()
-)
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"),
+    *(".gif", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
+}
 _KNOWN = {  # first bytes of what people take for pictures that OpenCV reads
     b"%PDF": "a PDF",
     b"<svg": "an SVG drawing",
@@ -53,9 +54,7 @@ def decode(data: bytes, name: str, channels: int = 3) -> Image:
     if _breaks_off(data):
         raise ConvertError(f"{name}: the JPEG breaks off after {len(data):,} bytes")
     try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-        )
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE)
     except cv2.error as fault:
         raise ConvertError(f"{name}: OpenCV cannot decode it: {' '.join(str(fault.err or fault).split())}") from fault
     if image is None:

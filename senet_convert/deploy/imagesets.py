@@ -18,26 +18,27 @@ Read = Callable[[], bytes]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled pictures, in a fixed order; `truth` says in words how the labels were read."""
+    """Labelled pictures, in a fixed order; `truth` says in words how the labels were read, `part` whether some are left
+    out on purpose.
+    """
 
     items: tuple[Item, ...]
     truth: str
+    part: bool = False
 
     def shard(self, number: int, count: int) -> ImageSet:
         """Every `count`-th picture, beginning with picture `number` (from 1)."""
-        return replace(self, items=self.items[number - 1 :: count])
+        return replace(self, items=self.items[number - 1 :: count], part=count > 1)
 
     def limited(self, limit: int) -> ImageSet:
         """At most `limit` pictures, spread evenly over the set: of all classes where it is sorted by class."""
         total = len(self.items)
         if limit >= total:
             return self
-        return replace(self, items=tuple(self.items[at * total // limit] for at in range(limit)))
+        return replace(self, items=tuple(self.items[at * total // limit] for at in range(limit)), part=True)
 
 
-def open_set(
-    images: Path, labels: Path | None, classes: Classes, outputs: int, label_order: str = AUTO
-) -> ImageSet:
+def open_set(images: Path, labels: Path | None, classes: Classes, outputs: int, label_order: str = AUTO) -> ImageSet:
     """The pictures of `images` with what is right for each, as outputs of a model with these `classes`.
 
     images  a folder with a folder per class; a flat folder, or a tar, with `labels`; WebDataset shards (a .tar or a

@@ -67,16 +67,13 @@ def load(items: Iterable[Item], preprocess: Preprocess, batch: int, workers: int
 
 
 def read(item: Item, preprocess: Preprocess) -> NDArray[np.float32]:
-    """One picture as the network's input, float32 (C, H, W). Raises ConvertError with its name."""
+    """One picture as the network's input, float32 (C, H, W). Raises ConvertError that begins with its name."""
     try:
-        data = item.read()
+        return preprocess.apply(decode(item.read(), item.name, preprocess.channels))
     except OSError as fault:
         raise ConvertError(f"{item.name}: cannot be read: {fault.strerror or fault}") from fault
-    image = decode(data, item.name, preprocess.channels)
-    try:
-        return preprocess.apply(image)
     except ConvertError as fault:
-        raise ConvertError(f"{item.name}: {fault}") from fault
+        raise ConvertError(f"{item.name}: {str(fault).removeprefix(f'{item.name}: ')}") from fault
 
 
 def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -57,7 +57,7 @@ class Preprocess:
             unknown = sorted(set(data) - {field.name for field in fields(cls)})
             if unknown:
                 raise ConvertError(
-                    f"the model's preprocessing asks for {', '.join(unknown)}, unknown to this version: install a newer one"
+                    f"the model's preprocessing asks for {', '.join(unknown)}, unknown to this version: install a newer"
                 )
             found = cls(**{**data, "size": tuple(data["size"]), "mean": tuple(data.get("mean", ()))})
         except (ValueError, TypeError, KeyError, AttributeError) as fault:

@@ -29,8 +29,8 @@ class Session:
     """An ONNX model loaded for inference.
 
     `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes and `output_shapes`
-    outputs to theirs, where an axis that is free is a name or None. `provider` is the one that is active, `metadata` what
-    the file carries.
+    outputs to theirs, where an axis that is free is a name or None. `provider` is the one that is active, `metadata`
+    what the file carries.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Session:
         """Load `path`. Raises ConvertError: not loadable, or `provider` is not there or does not start.
 
         `threads` defaults to the cores that this process may use; `arena` keeps freed memory for the next run, without
-        it a session leaves nothing behind; `spin` lets idle threads wait busily, which is faster on cores of its own and
-        much slower on shared ones. `tuning` is for GPUs.
+        it a session leaves nothing behind; `spin` lets idle threads wait busily, which is faster on cores of its own
+        and much slower on shared ones. `tuning` is for GPUs.
         """
         self.threads = threads or usable_cores()
         self.tuning = tuning or Tuning()
@@ -139,9 +139,7 @@ def newest_opset(limit: int) -> int:
         options = ort.SessionOptions()
         options.log_severity_level = _SILENT
         try:
-            session = ort.InferenceSession(
-                model.SerializeToString(), options, providers=[providers.PROVIDERS["cpu"]]
-            )
+            session = ort.InferenceSession(model.SerializeToString(), options, providers=[providers.PROVIDERS["cpu"]])
         except Exception:  # noqa: S112 - not this opset: that is the question asked
             continue
         session.run(None, {"x": np.zeros(1, np.float32)})

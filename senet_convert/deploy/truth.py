@@ -1,7 +1,7 @@
-"""What is right for each picture: labels as people write them (numbers in several orders, WordNet IDs, names) as outputs.
+"""What is right for each picture: labels as people write them (numbers, WordNet IDs, names), as outputs of a model.
 
-Read here: Caffe's lists ('file label' lines, such as val.txt and ILSVRC2017_val.txt), CSV, the devkit's ground truth (one
-devkit ID per line, for the sorted file names) as text or inside ILSVRC2012_devkit_t12.tar.gz, each also gzipped.
+Read here: Caffe's lists ('file label' lines, such as val.txt and ILSVRC2017_val.txt), CSV, the devkit's ground truth
+(one devkit ID per line, for the sorted file names) as text or inside ILSVRC2012_devkit_t12.tar.gz, each also gzipped.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def numbering(listed: Listed, classes: Classes, outputs: int, asked: str = AUTO)
         return Numbering(classes, outputs, None, f"numbers are outputs: {classes.order}")
     if classes.order not in ORDERS.values():
         raise ConvertError(
-            f"the labels are in the order '{order}', but the model does not say which of its {outputs} outputs stands for "
-            "which ILSVRC2012 class. Convert it with --labels devkit or --labels sorted (the order it was trained with)"
+            f"the labels are in the order '{order}', but the model does not say which of its {outputs} outputs stands "
+            "for which ILSVRC2012 class. Convert it with --labels devkit or --labels sorted, as it was trained"
         )
     return Numbering(classes, outputs, renumbering(order, classes.order), f"numbers are {order}")
 

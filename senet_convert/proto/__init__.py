@@ -1,4 +1,4 @@
-"""Caffe's file format: text prototxts and binary caffemodels in, plain frozen values out.
+"""Caffe's file format: text prototxts and binary caffemodels and HDF5 snapshots in, plain frozen values out.
 
 >>> net = read_prototxt(Path("deploy.prototxt"))
 >>> weights = read_caffemodel(Path("SE-ResNet-50.caffemodel"))
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import netdef
 from .binary import read_binary
+from .hdf5 import is_hdf5, read_hdf5
 from .netdef import Blob, LayerDef, NetDef, ParamSpec, Rule, State
 from .text import read_text
 from .upgrade import upgrade
@@ -22,5 +23,6 @@ def read_prototxt(path: Path) -> NetDef:
 
 
 def read_caffemodel(path: Path) -> NetDef:
-    """The network in a binary caffemodel, its blobs with it. Raises ReadError."""
-    return netdef.from_tree(upgrade(read_binary(path), str(path)), str(path))
+    """The network in a binary caffemodel, its blobs with it; of an HDF5 snapshot names and blobs. Raises ReadError."""
+    tree = read_hdf5(path) if is_hdf5(path) else read_binary(path)
+    return netdef.from_tree(upgrade(tree, str(path)), str(path))

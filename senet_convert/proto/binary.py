@@ -42,7 +42,6 @@ _PAYLOADS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 
 _READ = {name: dtype for name, dtype in _PAYLOADS.values() if name in ("data", "double_data")}
 
 _MAGIC = (
-    (b"\x89HDF", "it is an HDF5 file. Caffe's HDF5 snapshots are not read yet: save the net as a binary caffemodel"),
     (b"PK\x03\x04", "it is a zip archive (a PyTorch file, or a packed download): unpack it, or give the caffemodel"),
     (b"\x1f\x8b", "it is gzip-compressed: unpack it first"),
     (b"<", "it begins with '<': a web page, perhaps of a download that failed. Download the caffemodel again"),

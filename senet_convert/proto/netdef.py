@@ -6,7 +6,7 @@ parameters hold only the fields that the file sets; the defaults are Caffe's and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
@@ -114,9 +114,10 @@ _COMMON = {
 
 
 def from_tree(net: Tree, source: str, comments: tuple[str, ...] = ()) -> NetDef:
-    """The NetDef of an upgraded NetParameter. Raises ReadError with every blob that is not well formed."""
+    """The NetDef of an upgraded NetParameter. Raises ReadError with every blob and name that is not well formed."""
     problems = Problems(source)
     layers = tuple(_layer(layer, problems) for layer in net.get("layer", []))
+    _refuse_zero_bytes(layers, net.get("input", []), problems)
     problems.raise_as(ReadError, "The file is damaged, or was not written by Caffe.")
     state = net.get("state", {})
     return NetDef(
@@ -128,6 +129,17 @@ def from_tree(net: Tree, source: str, comments: tuple[str, ...] = ()) -> NetDef:
         comments=comments,
         faults=_faults(net),
     )
+
+
+def _refuse_zero_bytes(layers: Sequence[LayerDef], inputs: Sequence[str], problems: Problems) -> None:
+    """Runtimes end a name at a zero byte: two names that differ behind it would be one."""
+    for layer in layers:
+        for name in (layer.name, layer.type, *layer.bottoms, *layer.tops):
+            if "\0" in name:
+                problems.add(f"layer {layer.name!r}: the name {name!r} holds a zero byte")
+    for name in inputs:
+        if "\0" in name:
+            problems.add(f"the input {name!r} holds a zero byte in its name")
 
 
 def _faults(net: Tree) -> tuple[Fault, ...]:
@@ -192,7 +204,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _blob(tree: Tree, where: str, problems: Problems) -> Blob | None:
-    legacy = "shape" not in tree and any(key in tree for key in ("num", "channels", "height", "width"))
+    legacy = any(key in tree for key in ("num", "channels", "height", "width"))  # as Caffe: before any shape
     if legacy:
         shape = tuple(tree.get(key, 0) for key in ("num", "channels", "height", "width"))
     else:

@@ -1,4 +1,4 @@
-"""Caffe's format with blobs as Caffe declares them, repeated floats: protobuf itself then reads and writes the payloads.
+"""Caffe's format with blobs as Caffe declares them, repeated floats: protobuf itself reads and writes the payloads.
 
 Made from our own definition under another package name; `packed` says how the payloads are written.
 """

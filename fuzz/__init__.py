@@ -1,0 +1,4 @@
+"""Damages small networks at random: each reading must give a graph or a ConvertError, soon, in little memory.
+
+python -m fuzz --seconds 600
+"""

@@ -1,0 +1,42 @@
+"""`senet-convert classify MODEL IMAGE...`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .shared import engine, fail, open_model, refusals, talk
+
+
+@click.command("classify")
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image.")
+@engine
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@talk
+def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbose: bool, **given: Any) -> None:
+    """Name what is in each IMAGE: files, folders, or - for paths on standard input.
+
+    MODEL is a folder that senet-convert wrote, or its .onnx file. An image that cannot be read gets its fault for an
+    answer, and the exit code is 1.
+    """
+    with refusals(verbose):
+        from ..deploy import classify as room
+
+        paths = room.pictures(images, sys.stdin if "-" in images else ())
+        loaded = open_model(model, given)
+        answers = list(room.classify(loaded, paths, top, given["batch"], given["threads"]))
+        if as_json:
+            click.echo(json.dumps([answer.plain(loaded.classes) for answer in answers], indent=1, ensure_ascii=False))
+        else:
+            from ..deploy.tables import print_answers
+
+            print_answers(answers, loaded)
+        faults = [f"{answer.image}: {answer.fault}" for answer in answers if answer.fault]
+        if faults:
+            fail("\n".join([f"{len(faults)} of {len(answers)} images cannot be classified", *faults]))

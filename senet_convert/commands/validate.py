@@ -1,0 +1,133 @@
+"""`senet-convert validate MODEL IMAGES`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .shared import FILE, engine, fail, open_model, refusals, talk
+
+
+class Part(click.ParamType[Any]):
+    """I/N: part I of N, from 1."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """(number, count)."""
+        number, _, count = str(value).partition("/")
+        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            self.fail(f"'{value}' is not a part such as 1/4, the first of four", param, ctx)
+        return int(number), int(count)
+
+
+@click.command("validate")
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--labels",
+    type=FILE,
+    help="What is right: 'file label' lines, CSV, the devkit's ground truth or its archive. Not needed where each "
+    "class has its folder, or for WebDataset and Parquet.",
+)
+@click.option(
+    "--label-order",
+    type=click.Choice(["auto", "model", "devkit", "sorted"]),
+    default="auto",
+    show_default=True,
+    help="What numbers in the labels mean: the model's outputs, ILSVRC2012 devkit IDs minus one, or places among the "
+    "sorted WordNet IDs. auto knows lists of ILSVRC2012's validation files, and takes others for the model's.",
+)
+@engine
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode images; default: the usable cores.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many images, spread evenly over the set.")
+@click.option("--shard", type=Part(), metavar="I/N", help="Only every N-th image, from the I-th on.")
+@click.option("--resume", type=click.Path(dir_okay=False, path_type=Path), help="Journal: go on where a run stopped.")
+@click.option("--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write a CSV line per image.")
+@click.option("--expect-top1", type=click.FloatRange(0, 100), help="Top-1 error in % that must come out, else exit 1.")
+@click.option("--tolerance", type=click.FloatRange(0), help="How far off it may be, in %.  [default: 0.2]")
+@click.option(
+    "--diagnose/--no-diagnose",
+    default=None,
+    help="Look for the cause of a high error; by default where it is higher than expected.",
+)
+@click.option("--sample", type=click.IntRange(1), default=200, show_default=True, help="Images for that.")
+@click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Classes and mistakes to list.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@talk
+def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+    """Measure the top-1 and top-5 errors of MODEL on the labelled pictures of IMAGES.
+
+    MODEL is a folder that senet-convert wrote, or its .onnx file. IMAGES is a folder with a folder per class; a flat
+    folder, or ILSVRC2012_img_val.tar as it is, with --labels; WebDataset shards; or Parquet files.
+    """
+    with refusals(verbose):
+        from ..deploy.imagesets import open_set
+        from ..deploy.validate import validate
+
+        loaded = open_model(model, given)
+        found = open_set(images, given["labels"], loaded.classes, loaded.outputs, given["label_order"])
+        if given["shard"]:
+            found = found.shard(*given["shard"])
+        if given["limit"]:
+            found = found.limited(given["limit"])
+        try:
+            with _bar(quiet) as progress:
+                outcome = validate(loaded, found, _wishes(given), progress)
+        except KeyboardInterrupt:
+            fail("interrupted" + (f"; the same command goes on from {given['resume']}" if given["resume"] else ""))
+        if not quiet:
+            for name, reason in outcome.tally.broken:
+                click.echo(f"warning: {name}: {reason}", err=True)
+        if as_json:
+            click.echo(json.dumps(outcome.plain(), indent=1, ensure_ascii=False))
+        else:
+            from ..deploy.tables import print_outcome
+
+            print_outcome(outcome, given["worst"])
+        verdict = outcome.verdict
+        if given["expect_top1"] is not None and verdict is not None and not verdict.holds:
+            found_error = f"the top-1 error is {outcome.tally.top1_error:.2f} %"
+            fail(f"{found_error}, expected {verdict.expected} ± {verdict.slack:.2f} %")
+
+
+def _wishes(given: dict[str, Any]) -> Any:
+    from ..deploy.validate import Wishes
+
+    return Wishes(
+        batch=given["batch"],
+        workers=given["workers"],
+        resume=given["resume"],
+        predictions=given["predictions"],
+        expect_top1=given["expect_top1"],
+        tolerance=given["tolerance"],
+        sample=0 if given["diagnose"] is False else given["sample"],
+        always=bool(given["diagnose"]),
+    )
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+    """A bar with images/s on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("images", total=None, speed="")
+
+        def show(done: int, earlier: int, total: int) -> None:
+            elapsed = bar.tasks[0].elapsed
+            speed = f"{max(0, done - earlier) / elapsed:.1f} images/s" if elapsed else ""
+            bar.update(task, completed=done, total=total, speed=speed)
+
+        yield show

@@ -1,0 +1,228 @@
+"""Top-1 and top-5 errors of a model on labelled pictures, and whether they are what they should be."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConvertError
+from .cores import usable_cores
+from .diagnose import Diagnosis, diagnose
+from .imagesets import ImageSet
+from .journal import Journal, fingerprint
+from .loader import Item, Loaded, load
+from .model import Model
+from .tally import Judged, Tally, judge
+
+Progress = Callable[[int, int, int], None]  # done, of them from an earlier run, total
+Seen = Callable[[Sequence[Item], NDArray[np.float32]], None]
+Result = Judged | tuple[str, str]
+
+WHOLE_SET = 50_000  # pictures of the ILSVRC2012 validation set
+TOLERANCE, TOLERANCES = 0.2, {"SE-BN-Inception": 0.6}  # of a top-1 error in %, against the published one
+SIGMAS = 3  # how far a part of the set may be off by chance
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How to validate.
+
+    batch, workers  pictures per run of the network; threads that decode (default: the cores)
+    resume       journal of an earlier run, to be continued, or begun
+    predictions  CSV file to write: a line per picture
+    expect_top1  top-1 error in % that is expected; without it the published one of a recognised release
+    tolerance    how far off that may be, in %; default as published results vary
+    sample       pictures for the diagnosis; 0: none
+    always       diagnose even where the error is as expected, or nothing is
+    """
+
+    batch: int = 32
+    workers: int | None = None
+    resume: Path | None = None
+    predictions: Path | None = None
+    expect_top1: float | None = None
+    tolerance: float | None = None
+    sample: int = 200
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A measured top-1 error against an expected one, both in %. `slack` is the tolerance plus what chance may do."""
+
+    expected: float
+    expected_top5: float | None
+    source: str
+    slack: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a validation found. `seconds` are those of this run, `computed` the pictures judged in it."""
+
+    model: Model
+    truth: str
+    tally: Tally
+    seconds: float
+    computed: int
+    verdict: Verdict | None = None
+    diagnosis: Diagnosis | None = field(default=None)
+
+    def plain(self) -> dict[str, Any]:
+        """As data for JSON; docs/validate.md describes the keys."""
+        tally, classes = self.tally, self.model.classes
+        return {
+            "model": str(self.model.path),
+            "provider": self.model.session.provider,
+            "class_order": classes.order,
+            "labels_read_as": self.truth,
+            "images": tally.images,
+            "top1_error": tally.top1_error,
+            "top5_error": tally.top5_error,
+            "top1_wrong": tally.top1_wrong,
+            "top5_wrong": tally.top5_wrong,
+            "broken": len(tally.broken),
+            "broken_images": [{"image": name, "error": reason} for name, reason in tally.broken],
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.computed / self.seconds, 2) if self.computed else None,
+            "expected": _expected(self.verdict),
+            "diagnosis": self.diagnosis.plain() if self.diagnosis else None,
+            "per_class": tally.per_class(classes),
+            "confusions": tally.confusions(classes),
+        }
+
+
+def validate(
+    model: Model,
+    images: ImageSet,
+    wishes: Wishes | None = None,
+    progress: Progress | None = None,
+    seen: Seen | None = None,
+) -> Outcome:
+    """Judge every picture. `seen` is given each batch with its probabilities, float32 (N, classes).
+
+    Raises ConvertError: no picture can be read, files cannot be written, or the journal is another run's.
+    """
+    wishes, start = wishes or Wishes(), time.perf_counter()
+    tally, computed = Tally(), 0
+    with ExitStack() as stack:
+        write = stack.enter_context(closing(_Predictions(wishes.predictions, model))) if wishes.predictions else None
+        journal = None
+        if wishes.resume:
+            journal = stack.enter_context(closing(Journal(wishes.resume, fingerprint(model, images.items))))
+        earlier = journal.done if journal else 0
+        for results in _all(model, images, wishes, journal, seen):
+            for result in results:
+                if isinstance(result, Judged):
+                    tally.add(result)
+                else:
+                    tally.broken.append(result)
+            if write:
+                write.add(results)
+            done = tally.images + len(tally.broken)
+            computed = max(0, done - earlier)
+            if progress:
+                progress(done, earlier, len(images.items))
+    if not tally.images:
+        first = "; ".join(f"{name}: {reason}" for name, reason in tally.broken[:3])
+        raise ConvertError(f"none of the {len(tally.broken)} images can be used: {first}")
+    seconds = time.perf_counter() - start
+    verdict = _verdict(model, tally, wishes, images.part)
+    found = None
+    high = verdict is not None and tally.top1_error > verdict.expected + verdict.slack
+    if wishes.sample and (high or wishes.always):
+        found = diagnose(model, images.limited(wishes.sample).items, verdict.expected if verdict else None)
+    return Outcome(model, images.truth, tally, seconds, computed, verdict, found)
+
+
+def _all(
+    model: Model, images: ImageSet, wishes: Wishes, journal: Journal | None, seen: Seen | None
+) -> Iterator[Sequence[Result]]:
+    """The results of an earlier run, then those of this one, batch by batch."""
+    if journal:
+        yield from ([result] for result in journal.results())
+    rest = images.items[journal.done if journal else 0 :]
+    for loaded in load(rest, model.preprocess, wishes.batch, wishes.workers or usable_cores()):
+        results = _judged(model, loaded, seen)
+        if journal:
+            journal.write(results)
+        yield results
+
+
+def _judged(model: Model, loaded: Loaded, seen: Seen | None) -> list[Result]:
+    """In the order of the set, broken pictures among the others."""
+    if not loaded.items:
+        return list(loaded.broken)
+    probabilities = model.probabilities(loaded.images)
+    if seen:
+        seen(loaded.items, probabilities)
+    judged = judge([i.name for i in loaded.items], [i.label for i in loaded.items], probabilities)
+    if not loaded.broken:
+        return list(judged)
+    good, broken = iter(judged), dict(loaded.broken)
+    return [(name, broken[name]) if name in broken else next(good) for name in loaded.order]
+
+
+def _verdict(model: Model, tally: Tally, wishes: Wishes, part: bool) -> Verdict | None:
+    published = model.published
+    if wishes.expect_top1 is not None:
+        expected, top5, source = wishes.expect_top1, None, "as asked"
+    elif published:
+        expected, top5, source = published.top1_error, published.top5_error, f"published for {published.name}"
+    else:
+        return None
+    slack = wishes.tolerance
+    if slack is None:
+        slack = TOLERANCES.get(published.name, TOLERANCE) if published else TOLERANCE
+    if part or (wishes.expect_top1 is None and tally.images + len(tally.broken) < WHOLE_SET):
+        share = expected / 100
+        slack += 100 * SIGMAS * sqrt(share * (1 - share) / tally.images)
+    return Verdict(expected, top5, source, slack, round(abs(tally.top1_error - expected), 9) <= slack)
+
+
+def _expected(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {
+        "top1_error": verdict.expected,
+        "top5_error": verdict.expected_top5,
+        "source": verdict.source,
+        "within": round(verdict.slack, 3),
+        "holds": verdict.holds,
+    }
+
+
+class _Predictions:
+    """A CSV file: image, label, then class and probability of the best classes, and what is wrong with broken ones."""
+
+    def __init__(self, path: Path, model: Model) -> None:
+        try:
+            self._file = path.open("w", newline="", encoding="utf-8")
+        except OSError as fault:
+            raise ConvertError(f"{path}: cannot be written: {fault.strerror or fault}") from fault
+        self._writer = csv.writer(self._file)
+        self._columns = min(5, model.outputs)
+        ranks = [f"{kind}{rank}" for rank in range(1, self._columns + 1) for kind in ("class", "probability")]
+        self._writer.writerow(["image", "label", *ranks, "error"])
+
+    def add(self, results: Sequence[Result]) -> None:
+        for result in results:
+            if isinstance(result, Judged):
+                pairs = zip(result.top, result.probabilities, strict=True)
+                cells = [cell for index, p in pairs for cell in (index, f"{p:.7g}")]
+                self._writer.writerow([result.name, result.label, *cells, ""])
+            else:
+                self._writer.writerow([result[0], "", *[""] * (2 * self._columns), result[1]])
+
+    def close(self) -> None:
+        self._file.close()

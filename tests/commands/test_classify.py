@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from senet_convert import demo
+from senet_convert.cli import main
+from senet_convert.converter.convert import Wishes, convert
+
+
+@pytest.fixture(scope="module")
+def digits() -> Iterator[Path]:
+    with demo.files() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def bundle(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "digits"
+    wishes = Wishes(resize=36, labels=digits / "classes.txt", check=False)
+    convert(digits / "SE-ResNet-Digits.caffemodel", digits / "deploy.prototxt", folder, wishes, lambda _: None)
+    return folder
+
+
+def classify(*args: object, stdin: str = "") -> Result:
+    return CliRunner().invoke(main, ["classify", *map(str, args)], input=stdin)
+
+
+def test_json_answers_in_the_order_asked(bundle: Path, digits: Path) -> None:
+    with np.load(digits / "reference.npz") as file:
+        expected = file["prob"]
+    names = [f"digits_val_{number:08d}.png" for number in (7, 2, 5)]
+    done = classify(bundle, *(digits / "images" / name for name in names), "--top", 3, "--json")
+    assert done.exit_code == 0, done.output
+    answers = json.loads(done.stdout)
+    assert [Path(answer["image"]).name for answer in answers] == names
+    for answer, row in zip(answers, expected[[6, 1, 4]], strict=True):
+        assert [top["index"] for top in answer["top"]] == np.argsort(-row)[:3].tolist()
+        assert all(abs(top["probability"] - row[top["index"]]) < 1e-5 for top in answer["top"])
+        assert set(answer["top"][0]) == {"index", "label", "probability"}
+        assert answer["class_order"] == "as the labels given"
+
+
+def test_paths_on_standard_input(bundle: Path, digits: Path) -> None:
+    path = digits / "images" / "digits_val_00000001.png"
+    done = classify(bundle / "model.onnx", "-", "--json", stdin=f"{path}\n")
+    assert [answer["image"] for answer in json.loads(done.stdout)] == [str(path)]
+
+
+def test_table(bundle: Path, digits: Path) -> None:
+    done = classify(bundle, digits / "images" / "digits_val_00000001.png", "--top", 2)
+    assert done.exit_code == 0
+    assert "four" in done.stdout
+    assert "0.9953" in done.stdout
+    assert "class order: as the labels given; computed by cpu" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_broken_image_among_others(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"nonsense")
+    good = digits / "images" / "digits_val_00000001.png"
+    done = classify(bundle, tmp_path / "torn.png", good, "--json")
+    assert done.exit_code == 1
+    torn, answer = json.loads(done.stdout)
+    assert torn["top"] == []
+    assert "no picture" in torn["error"]
+    assert answer["top"][0]["label"] == "four"
+    assert "1 of 2 images cannot be classified" in done.stderr
+    assert "torn.png" in done.stderr
+    assert "torn.png" in classify(bundle, tmp_path / "torn.png").stdout
+
+
+@pytest.mark.parametrize(
+    ("image", "said"), [("https://example.com/a.png", "addresses are not fetched"), ("gone.png", "no such file")]
+)
+def test_images_that_are_refused(image: str, said: str, bundle: Path) -> None:
+    done = classify(bundle, image)
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_provider_that_is_not_there(bundle: Path, digits: Path) -> None:
+    done = classify(bundle, digits / "images", "--provider", "openvino")
+    if done.exit_code == 0:
+        pytest.skip("the installed onnxruntime has OpenVINO")
+    assert done.exit_code == 1
+    assert "onnxruntime-openvino" in done.stderr
+    assert classify(bundle, digits / "images", "--provider", "cudda").exit_code == 2
+
+
+def test_what_is_no_model(tmp_path: Path, digits: Path) -> None:
+    done = classify(tmp_path, digits / "images")
+    assert done.exit_code == 1
+    assert "no model.onnx" in done.stderr

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import helper
+
+from senet_convert.cli import main
+from senet_convert.deploy.preprocess import Preprocess
+
+from .test_classify import bundle, digits
+
+__all__ = ["bundle", "digits"]  # fixtures
+
+
+def validate(*args: object) -> Result:
+    return CliRunner().invoke(main, ["validate", *map(str, args)])
+
+
+def on_digits(bundle: Path, digits: Path, *args: object) -> Result:
+    return validate(bundle, digits / "images", "--labels", digits / "val.txt", *args)
+
+
+def test_json(bundle: Path, digits: Path) -> None:
+    done = on_digits(bundle, digits, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["images"], found["top1_error"], found["top5_error"], found["broken"]) == (500, 3.6, 0.2, 0)
+    assert found["class_order"] == "as the labels given"
+    assert len(found["per_class"]) == 10
+    assert found["confusions"][0]["images"] == 3
+    assert done.stderr == ""
+
+
+def test_table(bundle: Path, digits: Path) -> None:
+    done = on_digits(bundle, digits, "--expect-top1", 3.6)
+    assert done.exit_code == 0
+    for words in ("3.60 %", "0.20 %", "as expected", "500 images", "commonest mistakes", "class order"):
+        assert words in done.stdout
+    assert "commonest mistakes" not in on_digits(bundle, digits, "--worst", 0).stdout
+
+
+def test_a_folder_per_class(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    names = (digits / "classes.txt").read_text().split()
+    for line in (digits / "val.txt").read_text().splitlines()[:40]:
+        image, label = line.split()
+        (tmp_path / names[int(label)]).mkdir(exist_ok=True)
+        (tmp_path / names[int(label)] / image).write_bytes((digits / "images" / image).read_bytes())
+    found = json.loads(validate(bundle, tmp_path, "--json").stdout)
+    assert (found["images"], found["top1_wrong"]) == (40, 1)
+
+
+def test_broken_images_are_told_and_counted(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes((digits / "images" / "digits_val_00000001.png").read_bytes())
+    (tmp_path / "b.png").write_bytes(b"nonsense")
+    (tmp_path / "val.txt").write_text("a.png 8\nb.png 7\nc.png 7\n")
+    done = validate(bundle, tmp_path, "--labels", tmp_path / "val.txt", "--json")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert (found["images"], found["broken"], found["top1_error"]) == (1, 2, 0)
+    assert "warning: b.png: " in done.stderr
+    assert "warning: c.png: listed, but not there" in done.stderr
+
+
+def test_parts_resume_and_predictions(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    files = ("--resume", tmp_path / "journal", "--predictions", tmp_path / "p.csv")
+    done = on_digits(bundle, digits, "--shard", "2/4", "--limit", 50, *files, "--json")
+    assert json.loads(done.stdout)["images"] == 50
+    again = json.loads(on_digits(bundle, digits, "--shard", "2/4", "--limit", 50, *files, "--json").stdout)
+    assert again["images_per_second"] is None
+    with (tmp_path / "p.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == 51
+    other = on_digits(bundle, digits, *files)
+    assert other.exit_code == 1
+    assert "belongs to a run with other images" in other.stderr
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "2", "a/b"])
+def test_parts_that_are_none(part: str, bundle: Path, digits: Path) -> None:
+    assert on_digits(bundle, digits, "--shard", part).exit_code == 2
+
+
+def test_a_wrongly_fed_model_is_diagnosed(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    network = onnx.load(str(bundle / "model.onnx"))
+    carried = {prop.key: prop.value for prop in network.metadata_props}
+    rightly = Preprocess.from_json(carried["preprocess"])
+    wrongly = Preprocess(rightly.size, rightly.resize, rightly.mean, color="rgb")
+    helper.set_model_props(network, {**carried, "preprocess": wrongly.to_json()})
+    onnx.save(network, str(tmp_path / "model.onnx"))
+    done = on_digits(tmp_path, digits, "--expect-top1", 3.6)
+    assert done.exit_code == 1
+    assert "NOT as expected" in done.stdout
+    assert "the channels come as RGB, the network expects BGR" in done.stdout
+    assert "the top-1 error is 95.20 %, expected 3.6 ± 0.20 %" in done.stderr
+    assert "the channels come" not in on_digits(tmp_path, digits, "--expect-top1", 3.6, "--no-diagnose").stdout
+    asked = json.loads(on_digits(tmp_path, digits, "--diagnose", "--sample", 100, "--json").stdout)
+    assert asked["diagnosis"]["steps"][0]["kind"] == "color"
+
+
+def test_images_without_labels(bundle: Path, digits: Path) -> None:
+    done = validate(bundle, digits / "images")
+    assert done.exit_code == 1
+    assert "--labels val.txt" in done.stderr

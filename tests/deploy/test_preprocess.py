@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.errors import ConvertError
+
+NOISE = np.random.RandomState(5).randint(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def test_resize_crop_mean_and_scale() -> None:
+    found = Preprocess((16, 16), 20, (1.0, 2.0, 3.0), 0.5).batch([NOISE, NOISE.transpose(1, 0, 2)])
+    assert found.shape == (2, 3, 16, 16)
+    assert found.dtype == np.float32
+    crop = np.asarray(cv2.resize(NOISE, (30, 20), interpolation=cv2.INTER_LINEAR))[2:18, 7:23]
+    assert np.array_equal(found[0], ((crop.astype(np.float32) - [1, 2, 3]) * 0.5).transpose(2, 0, 1))
+
+
+def test_without_resize_pictures_are_squashed() -> None:
+    want = np.asarray(cv2.resize(NOISE, (8, 10), interpolation=cv2.INTER_LINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(Preprocess((10, 8)).apply(NOISE), want)
+
+
+def test_rgb_turns_the_channels_and_leaves_the_mean() -> None:
+    plain = Preprocess((8, 8)).apply(NOISE)
+    turned = Preprocess((8, 8), mean=(10.0, 20.0, 30.0), color="rgb").apply(NOISE)
+    assert np.array_equal(turned, plain[::-1] - np.array([[[10]], [[20]], [[30]]], np.float32))
+
+
+def test_pillow_resamples_with_antialiasing() -> None:
+    want = np.asarray(Pil.fromarray(NOISE).resize((15, 10), Pil.Resampling.BILINEAR))[1:9, 3:11]
+    found = Preprocess((8, 8), 10, resample="pil").apply(NOISE)
+    assert np.array_equal(found, want.transpose(2, 0, 1))
+    assert np.abs(found - Preprocess((8, 8), 10).apply(NOISE)).max() > 20
+
+
+@pytest.mark.parametrize("resample", ["opencv", "pil"])
+def test_grey(resample: str) -> None:
+    found = Preprocess((8, 8), 10, (5.0,), channels=1, resample=resample).apply(NOISE[:, :, :1])
+    assert found.shape == (1, 8, 8)
+
+
+def test_a_crop_that_does_not_fit() -> None:
+    with pytest.raises(ConvertError, match="16x16 crop does not fit: the shorter side is resized to 12"):
+        Preprocess((16, 16), 12).apply(NOISE)
+
+
+def test_json_and_back() -> None:
+    meant = Preprocess((10, 8), 12, (1.0, 2.0, 3.0), 0.1, 3, "pil", "rgb")
+    assert Preprocess.from_json(meant.to_json()) == meant
+
+
+def test_an_earlier_version_wrote_less() -> None:
+    old = {key: value for key, value in asdict(Preprocess((8, 8), 10)).items() if key not in ("resample", "color")}
+    assert Preprocess.from_json(json.dumps(old)) == Preprocess((8, 8), 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not readable"),
+        ("[]", "not readable"),
+        ('{"size": 3}', "not readable"),
+        ('{"size": [8, 8], "gamma": 2}', "asks for gamma"),
+        ('{"size": [8, 8], "resample": "lanczos"}', "unknown"),
+    ],
+)
+def test_unreadable_json(text: str, said: str) -> None:
+    with pytest.raises(ConvertError, match=said):
+        Preprocess.from_json(text)

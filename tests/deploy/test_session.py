@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from senet_convert.deploy import providers
+from senet_convert.deploy.providers import PROVIDERS, Tuning
+from senet_convert.deploy.session import Session, newest_opset
+from senet_convert.errors import ConvertError
+
+BATCH = np.random.RandomState(0).standard_normal((3, 3, 32, 32)).astype(np.float32) * 50
+
+
+def lacks(provider: str) -> str:
+    """Why a provider cannot be exercised here; empty where it can."""
+    if PROVIDERS[provider] not in ort.get_available_providers():
+        return f"the installed onnxruntime has no {provider}"
+    return "" if provider == "openvino" or Path("/proc/driver/nvidia").exists() else "there is no NVIDIA GPU"
+
+
+@pytest.fixture(scope="module")
+def file(bundle: Path) -> Path:
+    return bundle / "model.onnx"
+
+
+def test_what_a_session_tells(file: Path) -> None:
+    session = Session(file, threads=1)
+    assert (session.inputs, session.outputs, session.provider, session.threads) == (("data",), ("prob",), "cpu", 1)
+    assert session.shapes == {"data": ["batch", 3, 32, 32]}
+    assert session.output_shapes == {"prob": ["batch", 10]}
+    assert session.metadata["class_order"] == "as the labels given"
+    assert session.buckets == ()
+
+
+def test_options_change_no_result(file: Path) -> None:
+    plain = Session(file).run({"data": BATCH})["prob"]
+    assert np.allclose(plain.sum(axis=1), 1)
+    for other in (Session(file, spin=False), Session(file, arena=False), Session(file, provider="auto")):
+        assert np.array_equal(other.run({"data": BATCH}, ["prob"])["prob"], plain)
+
+
+def test_bound_buffers_give_the_same_and_leave_the_feeds_alone(file: Path) -> None:
+    session = Session(file)
+    first: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
+    for factor in (1, 0.5, 2):
+        feed = BATCH * np.float32(factor)
+        before = feed.copy()
+        found = session.run_bound({"data": feed}, ["prob"], "cpu")["prob"]
+        assert np.array_equal(found, session.run({"data": feed})["prob"])
+        assert np.array_equal(feed, before)
+        first = found if first is None else first
+    assert first is not None
+    assert np.array_equal(first, session.run({"data": BATCH})["prob"]), "an output is overwritten by later runs"
+    assert session.run_bound({"data": BATCH[:1]}, ["prob"], "cpu")["prob"].shape == (1, 10)
+
+
+def test_warm_up_runs_the_batch_sizes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(file)
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(session, "run", lambda feeds: seen.append(feeds["data"].shape))
+    session.warm_up()
+    session.warm_up([2, 5])
+    assert seen == [(1, 3, 32, 32), (2, 3, 32, 32), (5, 3, 32, 32)]
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ConvertError, match=r"model\.onnx: onnxruntime .* cannot load it"):
+        Session(tmp_path / "model.onnx")
+
+
+def test_a_provider_that_does_not_start_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime would go on with the CPU: built in, but no driver."""
+
+    class Fallen(ort.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, options: object, providers: object) -> None:
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "InferenceSession", Fallen)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    with pytest.raises(ConvertError, match="'cuda' did not start"):
+        Session(file, provider="cuda")
+    assert Session(file, provider="auto").provider == "cpu"
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "openvino"])
+def test_other_providers_compute_the_same(provider: str, file: Path, tmp_path: Path) -> None:
+    if reason := lacks(provider):
+        pytest.skip(reason)
+    session = Session(file, provider=provider, tuning=Tuning(buckets=(1, 4), cache=tmp_path / "engines"))
+    session.warm_up()
+    assert session.provider == provider
+    assert session.buckets == ((1, 4) if provider in providers.GPU else ())
+    for feed in (BATCH, BATCH / 2):
+        assert np.abs(session.run({"data": feed})["prob"] - Session(file).run({"data": feed})["prob"]).max() < 1e-4
+
+
+def test_newest_opset() -> None:
+    assert newest_opset(17) == 17
+    with pytest.raises(ConvertError, match="no opset up to 0"):
+        newest_opset(0)

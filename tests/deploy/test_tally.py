@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from senet_convert.deploy.classes import Classes
+from senet_convert.deploy.tally import Judged, Tally, judge
+
+NAMES = Classes(tuple("abcdefgh"))
+
+
+def judged(label: int, *top: int) -> Judged:
+    return Judged("x", label, top, tuple(1 / (k + 2) for k in range(len(top))))
+
+
+def test_a_batch_is_judged() -> None:
+    first, second = judge(["x", "y"], [1, 0], np.array([[0.1, 0.5, 0.4], [0.2, 0.2, 0.6]], np.float32))
+    assert (first.name, first.label, first.top) == ("x", 1, (1, 2, 0))
+    assert first.probabilities == pytest.approx((0.5, 0.4, 0.1))
+    assert (second.name, second.label, second.top) == ("y", 0, (2, 0, 1))
+
+
+def test_errors_are_exact_shares() -> None:
+    tally = Tally()
+    for case in (judged(0, 0, 1, 2, 3, 4), judged(0, 1, 0, 2, 3, 4), judged(7, 1, 0, 2, 3, 4)):
+        tally.add(case)
+    assert (tally.images, tally.top1_wrong, tally.top5_wrong) == (3, 2, 1)
+    assert tally.top1_error == 200 / 3
+    assert tally.top5_error == 100 / 3
+
+
+def test_classes_and_mistakes() -> None:
+    tally = Tally()
+    for case in (judged(0, 0, 1), judged(0, 1, 0), judged(2, 1, 3), judged(2, 1, 2), judged(2, 0, 2), judged(3, 3)):
+        tally.add(case)
+    rows = tally.per_class(NAMES)
+    assert [(row["label"], row["images"], row["top1_error"]) for row in rows] == [
+        ("c", 3, 100),
+        ("a", 2, 50),
+        ("d", 1, 0),
+    ]
+    assert rows[0]["top5_error"] == 100 / 3
+    worst = tally.confusions(NAMES, most=2)
+    assert [(row["true"]["label"], row["predicted"]["label"], row["images"]) for row in worst] == [
+        ("c", "b", 2),
+        ("a", "b", 1),
+    ]
+    assert worst[1]["share"] == 50
