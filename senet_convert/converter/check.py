@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def compare(
 ) -> Check:
     """Run every engine on `inputs` and compare blob by blob; `reference` holds blobs of a person's own Caffe."""
     graph = subject.graph
+    _require_memory(graph, inputs)
     # The delivered file first: the memory that its session leaves is what the next one needs.
     delivered = {} if subject.delivered == subject.witness else _run_onnx(subject.delivered, inputs)
     tensors = to_tensors(graph, inputs, torch.float32)
@@ -122,6 +124,28 @@ def compare(
     top5, disagreements = _top5(outputs, delivered, blobs)
     first = next((f"layer '{b.layer}', blob '{b.blob}' ({', '.join(b.over())})" for b in blobs if b.over()), None)
     return Check(described, (GENERIC, *engines), tuple(blobs), top5, (*faults, *disagreements), first)
+
+
+def _require_memory(graph: Graph, inputs: Mapping[str, Array]) -> None:
+    """Refuse what the kernel would end by killing the process: two engines hold every blob, the runs the largest."""
+    declared, given = graph.shapes[graph.inputs[0]], inputs[graph.inputs[0]].shape
+    grown = given[0] / declared[0] if declared else 1
+    sizes = [4 * prod(graph.shapes[value]) * grown for value in dict.fromkeys(graph.blobs.values())]
+    needed, free = 2 * sum(sizes) + 8 * max(sizes), usable_memory()
+    if free is not None and needed > free:
+        raise CheckError(
+            f"checking every blob of this network on inputs of {times(given)} needs about {needed / 2**30:.1f} GiB, "
+            f"{free / 2**30:.1f} GiB are free. Give a smaller --input-shape, or leave the check out with --no-check"
+        )
+
+
+def usable_memory() -> int | None:
+    """Bytes that the system could give this process now; None where it does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _engines(

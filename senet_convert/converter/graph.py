@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from ..errors import GraphError, Problems, listed
 from ..proto import LayerDef, NetDef
+from ..proto.netdef import MAX_COUNT
 from . import passes
 from .layers import LAYERS, Layer, LayerFault, View
 from .layers.base import Shape, times
@@ -84,6 +86,11 @@ def build(net: NetDef, weights: NetDef | None, options: Options | None = None) -
 
     Raises GraphError with every problem of the definition and every blob that does not fit.
     """
+    if net is weights and not any(layer.type for layer in net.layers):
+        raise GraphError(
+            f"{net.source}: it holds weights but no definitions of layers, as all HDF5 snapshots; "
+            "give the network's prototxt with --prototxt"
+        )
     problems = Problems(net.source)
     for fault in net.faults:
         problems.add(_at(fault.text, fault.line))
@@ -221,6 +228,11 @@ class _Builder:
                 shapes = parsed.shapes(known)
                 if len(shapes) != len(layer.tops):
                     raise LayerFault(f"{len(layer.bottoms)} bottoms give {len(shapes)} tops, not {len(layer.tops)}")
+                for top, shape in zip(layer.tops, shapes, strict=True):
+                    if prod(shape) > MAX_COUNT:
+                        raise LayerFault(
+                            f"its top '{top}' would have {prod(shape)} values; Caffe has at most {MAX_COUNT}"
+                        )
                 wanted = parsed.weights(known)
                 if wanted:
                     self.wanted.append(Wanted(layer.name, parsed, wanted, layer.specs))

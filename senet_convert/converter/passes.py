@@ -9,11 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from types import MappingProxyType
 
 from ..errors import Problems
 from ..proto import LayerDef, NetDef, Rule, State
-from ..proto.netdef import Shape
+from ..proto.netdef import MAX_COUNT, Shape
 
 # Layers that bring data in. At inference their tops are the network's inputs.
 DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"})
@@ -207,7 +208,7 @@ def shape_inputs(draft: Draft, problems: Problems) -> Draft:
                 f"input '{item.blob}' has no shape: {item.by} does not give it. "
                 f"Give it, for example --input-shape {item.blob}=1,3,224,224"
             )
-        elif any(dim < 1 for dim in shape):
+        elif any(dim < 1 for dim in shape) or prod(shape) > MAX_COUNT:
             problems.add(f"input '{item.blob}' has the impossible shape {list(shape)}")
         inputs.append(replace(item, shape=shape))
     if not inputs:

@@ -177,6 +177,14 @@ def test_a_reference_of_a_net_that_overwrites_its_input_is_refused(tmp_path: Pat
         read_reference(tmp_path / "blobs.npz", write(tmp_path, text).graph())
 
 
+def test_a_check_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = golden()
+    good = subject(graph, tmp_path)
+    monkeypatch.setattr("senet_convert.converter.check.usable_memory", lambda: 10_000)
+    with pytest.raises(CheckError, match=r"on inputs of 16x3x24x32 needs about .* GiB, .* --no-check"):
+        compare(good, pictures.inputs(graph), "smooth pictures")
+
+
 def test_a_generic_net_is_checked_too(tmp_path: Path) -> None:
     check = run(write(tmp_path).graph(), tmp_path)
     assert check.passed

@@ -136,6 +136,11 @@ def test_nodes_are_pruned_to_what_an_output_needs(tmp_path: Path) -> None:
         ('layer { name: "w" type: "ReLU" bottom: "data" top: "w" relu_param { slope: 1 } }', ["'w'", "slope", "2"]),
         ('layer { name: "w" type: "ReLU" bottom: "data" bottom: "data" top: "w" }', ["'w'", "2 bottoms"]),
         ('layer { name: "w" type: "Pooling" bottom: "data" top: "data" }', ["'w'", "in place"]),
+        (
+            'layer { name: "w" type: "Convolution" bottom: "data" top: "w" '
+            "convolution_param { num_output: 4 kernel_size: 1 pad: 4000000000 } }",
+            ["'w'", "values; Caffe has at most 2147483647"],
+        ),
     ],
 )
 def test_refusals_name_layer_and_blob(tmp_path: Path, layers: str, words: list[str]) -> None:
