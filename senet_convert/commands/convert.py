@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .shared import FILE, Labels, Numbers, network, options, progress_on_stderr, refusals, summary, talk, warn
+from .shared import FILE, Labels, Mean, network, options, progress_on_stderr, refusals, summary, talk, warn
 
 
 @click.command("convert")
@@ -27,7 +27,10 @@ from .shared import FILE, Labels, Numbers, network, options, progress_on_stderr,
 @click.option("--resize", type=click.IntRange(1), help="Preprocessing: length of the shorter side before the crop.")
 @click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop; default: the input's.")
 @click.option(
-    "--mean", type=Numbers(), metavar="B,G,R", help="Preprocessing: mean to subtract; default: the prototxt's."
+    "--mean",
+    type=Mean(),
+    metavar="B,G,R|FILE",
+    help="Preprocessing: mean to subtract, or a mean.binaryproto, averaged per channel; default: the prototxt's.",
 )
 @click.option("--scale", type=float, help="Preprocessing: factor after the mean.")
 @click.option("--resample", type=click.Choice(["opencv", "pil"]), help="Preprocessing: whose resize; default: opencv.")
@@ -38,6 +41,11 @@ from .shared import FILE, Labels, Numbers, network, options, progress_on_stderr,
     metavar="FILE|devkit|sorted",
     help="Names of the classes, one per line in the network's order; or the order of ILSVRC2012's 1000 classes that it "
     "speaks. Default for a released network: devkit.",
+)
+@click.option(
+    "--class-order",
+    type=click.Choice(["devkit", "sorted"]),
+    help="Number ILSVRC2012's classes so, by permuting the classifier; default: as in the caffemodel.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -85,4 +93,5 @@ _PASSED_ON = (
     "resample",
     "color",
     "labels",
+    "class_order",
 )

@@ -17,6 +17,7 @@ from ..errors import ConvertError
 from ..proto import State
 
 if TYPE_CHECKING:
+    from ..converter.layers import Layer
     from ..deploy.model import Model
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -50,6 +51,18 @@ class Numbers(click.ParamType[Any]):
             return tuple(float(number) for number in str(value).split(","))
         except ValueError:
             self.fail(f"'{value}' is not a list of numbers such as 104,117,123", param, ctx)
+
+
+class Mean(Numbers):
+    """B,G,R or one value, or a mean.binaryproto."""
+
+    name = "mean"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of floats, or a path."""
+        if isinstance(value, str) and Path(value).is_file():
+            return Path(value)
+        return super().convert(value, param, ctx)
 
 
 class Labels(click.ParamType[Any]):
@@ -88,6 +101,16 @@ def network(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True),
             click.option("--stage", "stages", multiple=True, help="A stage that include and exclude rules ask for."),
             click.option("--level", type=int, default=0, show_default=True),
+            click.option(
+                "--layers", "layer_files", multiple=True, type=FILE, help="A Python file with layer types of your own."
+            ),
+            click.option(
+                "--ignore-field",
+                "ignore_fields",
+                multiple=True,
+                metavar="NAME",
+                help="Pass over a field that is not understood, such as pooling_param.pad_type, on your own judgement.",
+            ),
         ]
     ):
         command = option(command)
@@ -120,7 +143,21 @@ def engine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def options(given: Mapping[str, Any]) -> Options:
     """What the options of `network` say, as the converter takes it."""
-    return Options(State(given["phase"], given["level"], given["stages"]), dict(given["shapes"]))
+    state = State(given["phase"], given["level"], given["stages"])
+    return Options(state, dict(given["shapes"]), own_layers(given["layer_files"]), given["ignore_fields"])
+
+
+def own_layers(files: Iterable[Path]) -> dict[str, type[Layer]]:
+    """The layer types of a person's own files. Raises ConvertError for one that two of them bring."""
+    found: dict[str, type[Layer]] = {}
+    for path in files:
+        from ..converter.layers.registry import from_file
+
+        for name, kind in from_file(path).items():
+            if name in found:
+                raise ConvertError(f"{path}: layer type '{name}' comes from another file of --layers too; keep one")
+            found[name] = kind
+    return found
 
 
 def open_model(path: Path, given: Mapping[str, Any]) -> Model:

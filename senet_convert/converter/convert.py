@@ -22,7 +22,7 @@ from ..deploy.preprocess import Preprocess, read_image
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..proto import NetDef, read_caffemodel, read_prototxt
-from . import families, graph, landed, onnx_export, pictures, preprocessing, reference, report
+from . import class_order, families, graph, landed, onnx_export, pictures, preprocessing, reference, report
 from .check import Check, Subject, compare, read_reference
 from .families import Match
 from .graph import Graph
@@ -54,11 +54,12 @@ class Wishes:
     reference: Path | None = None
     resize: int | None = None
     crop: int | None = None
-    mean: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | Path | None = None  # values, or a mean.binaryproto
     scale: float | None = None
     resample: str | None = None
     color: str | None = None
     labels: Path | str | None = None  # a file, or 'devkit' or 'sorted'
+    class_order: str | None = None  # 'devkit' or 'sorted'
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         digests = [source.result() for source in sources]
     preprocess = _preprocess(loaded, digests, wishes)
     classes = _classes(loaded.graph, digests, wishes.labels)
+    if wishes.class_order:
+        loaded, classes = _reordered(loaded, classes, wishes)
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
         model = _export(loaded.graph, wishes, report.metadata(digests, loaded, preprocess, classes))
@@ -220,7 +223,7 @@ def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Pr
     asked: dict[str, Any] = {
         "resize": wishes.resize,
         "size": (wishes.crop, wishes.crop) if wishes.crop else None,
-        "mean": wishes.mean,
+        "mean": preprocessing.channel_means(wishes.mean) if isinstance(wishes.mean, Path) else wishes.mean,
         "scale": wishes.scale,
         "resample": wishes.resample,
         "color": wishes.color,
@@ -254,6 +257,15 @@ def _classes(built: Graph, sources: Sequence[Source], wanted: Path | str | None)
             "--labels away: the right names are known"
         )
     return classes
+
+
+def _reordered(loaded: Loaded, classes: Classes, wishes: Wishes) -> tuple[Loaded, Classes]:
+    permuted, found = class_order.speak(loaded.graph, classes, ORDERS[wishes.class_order or ""])
+    if permuted is loaded.graph:
+        return loaded, classes
+    if wishes.reference:
+        raise ConvertError("--reference: holds the classes in the caffemodel's order; it cannot go with --class-order")
+    return realise(loaded.net, permuted), found
 
 
 def _failed(caffemodel: Path, check: Check | None, faults: Sequence[str]) -> str:

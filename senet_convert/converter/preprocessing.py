@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..deploy.preprocess import Preprocess
 from ..proto import NetDef
+from ..proto.mean import read_mean
 from .graph import Graph
 from .passes import DATA
 
@@ -29,6 +31,15 @@ def stated(net: NetDef, graph: Graph) -> Preprocess | None:
     if mean and len(mean) in (1, shape[1]):
         found = replace(found, mean=mean)
     return replace(found, scale=params.get("scale", 1.0))
+
+
+def channel_means(path: Path) -> tuple[float, ...]:
+    """The mean of each channel of a mean.binaryproto, B, G, R. Raises ReadError.
+
+    Caffe's tools subtract the mean image pixel by pixel; who deploys subtracts its average, which crops and other sizes
+    do not disturb.
+    """
+    return tuple(float(value) for value in read_mean(path).mean(axis=(1, 2), dtype=float))
 
 
 def _transform(net: NetDef) -> Mapping[str, Any]:

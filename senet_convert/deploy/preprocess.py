@@ -26,7 +26,7 @@ COLORS = ("bgr", "rgb")
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes the network's input.
+    """How a picture becomes the network's input. Raises ConvertError for values that fit no picture.
 
     size    (height, width) of the network's input: what is cropped from the centre
     resize  length of the shorter side before the crop, in pixels; None: resize to `size` without regard to the aspect
@@ -44,6 +44,15 @@ class Preprocess:
     channels: int = 3
     resample: str = "opencv"
     color: str = "bgr"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) not in (0, 1, self.channels):
+            raise ConvertError(f"preprocessing: a mean of {len(self.mean)} values for {self.channels} channels")
+        if self.resize is not None and self.resize < min(self.size):
+            crop = f"{self.size[0]}x{self.size[1]}"
+            raise ConvertError(
+                f"preprocessing: no {crop} crop fits into pictures whose shorter side is resized to {self.resize}"
+            )
 
     def to_json(self) -> str:
         """One line of JSON, as it stands in the metadata under 'preprocess'."""

@@ -71,8 +71,8 @@ def candidates(asked: str) -> tuple[str, ...]:
         extra, package = PACKAGES[asked]
         raise ConvertError(
             f"the provider '{asked}' is not in the installed onnxruntime {ort.__version__}, which offers "
-            f"{', '.join(offered())}. The package {package} brings it, in place of the installed one: pip uninstall that, "
-            f"'senet-convert[{extra}]' (the two share one folder and cannot stand side by side)"
+            f"{', '.join(offered())}. The package {package} brings it, in place of the installed one (they share one "
+            f"folder): pip uninstall that, then pip install 'senet-convert[{extra}]'"
         )
     return (asked,)
 

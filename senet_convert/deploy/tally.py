@@ -62,6 +62,11 @@ class Tally:
             self._wrong5[judged.label] += 1
 
     @property
+    def done(self) -> int:
+        """Pictures judged or found broken."""
+        return self.images + len(self.broken)
+
+    @property
     def top1_error(self) -> float:
         """In %."""
         return 100 * self.top1_wrong / self.images

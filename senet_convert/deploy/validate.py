@@ -114,28 +114,7 @@ def validate(
     Raises ConvertError: no picture can be read, files cannot be written, or the journal is another run's.
     """
     wishes, start = wishes or Wishes(), time.perf_counter()
-    tally, computed = Tally(), 0
-    with ExitStack() as stack:
-        write = stack.enter_context(closing(_Predictions(wishes.predictions, model))) if wishes.predictions else None
-        journal = None
-        if wishes.resume:
-            journal = stack.enter_context(closing(Journal(wishes.resume, fingerprint(model, images.items))))
-        earlier = journal.done if journal else 0
-        for results in _all(model, images, wishes, journal, seen):
-            for result in results:
-                if isinstance(result, Judged):
-                    tally.add(result)
-                else:
-                    tally.broken.append(result)
-            if write:
-                write.add(results)
-            done = tally.images + len(tally.broken)
-            computed = max(0, done - earlier)
-            if progress:
-                progress(done, earlier, len(images.items))
-    if not tally.images:
-        first = "; ".join(f"{name}: {reason}" for name, reason in tally.broken[:3])
-        raise ConvertError(f"none of the {len(tally.broken)} images can be used: {first}")
+    tally, computed = _count(model, images, wishes, progress, seen)
     seconds = time.perf_counter() - start
     verdict = _verdict(model, tally, wishes, images.part)
     found = None
@@ -143,6 +122,31 @@ def validate(
     if wishes.sample and (high or wishes.always):
         found = diagnose(model, images.limited(wishes.sample).items, verdict.expected if verdict else None)
     return Outcome(model, images.truth, tally, seconds, computed, verdict, found)
+
+
+def _count(
+    model: Model, images: ImageSet, wishes: Wishes, progress: Progress | None, seen: Seen | None
+) -> tuple[Tally, int]:
+    """Every picture's result, counted, and how many of them this run computed."""
+    tally = Tally()
+    with ExitStack() as stack:
+        journal = write = None
+        if wishes.resume:
+            journal = stack.enter_context(closing(Journal(wishes.resume, fingerprint(model, images.items))))
+        if wishes.predictions:
+            write = stack.enter_context(closing(_Predictions(wishes.predictions, model)))
+        earlier = journal.done if journal else 0
+        for results in _all(model, images, wishes, journal, seen):
+            for result in results:
+                tally.add(result) if isinstance(result, Judged) else tally.broken.append(result)
+            if write:
+                write.add(results)
+            if progress:
+                progress(tally.done, earlier, len(images.items))
+    if not tally.images:
+        first = "; ".join(f"{name}: {reason}" for name, reason in tally.broken[:3])
+        raise ConvertError(f"none of the {tally.done} images can be used: {first}")
+    return tally, tally.done - earlier
 
 
 def _all(
@@ -184,7 +188,7 @@ def _verdict(model: Model, tally: Tally, wishes: Wishes, part: bool) -> Verdict 
     slack = wishes.tolerance
     if slack is None:
         slack = TOLERANCES.get(published.name, TOLERANCE) if published else TOLERANCE
-    if part or (wishes.expect_top1 is None and tally.images + len(tally.broken) < WHOLE_SET):
+    if part or (wishes.expect_top1 is None and tally.done < WHOLE_SET):
         share = expected / 100
         slack += 100 * SIGMAS * sqrt(share * (1 - share) / tally.images)
     return Verdict(expected, top5, source, slack, round(abs(tally.top1_error - expected), 9) <= slack)

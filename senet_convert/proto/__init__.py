@@ -11,9 +11,21 @@ from .binary import read_binary
 from .hdf5 import is_hdf5, read_hdf5
 from .netdef import Blob, LayerDef, NetDef, ParamSpec, Rule, State
 from .text import read_text
+from .tree import Fault, is_bvlc
 from .upgrade import upgrade
 
-__all__ = ["Blob", "LayerDef", "NetDef", "ParamSpec", "Rule", "State", "read_caffemodel", "read_prototxt"]
+__all__ = [
+    "Blob",
+    "Fault",
+    "LayerDef",
+    "NetDef",
+    "ParamSpec",
+    "Rule",
+    "State",
+    "is_bvlc",
+    "read_caffemodel",
+    "read_prototxt",
+]
 
 
 def read_prototxt(path: Path) -> NetDef:

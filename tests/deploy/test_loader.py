@@ -48,8 +48,8 @@ def test_a_batch_of_broken_pictures_is_empty() -> None:
 
 def test_reading_names_the_picture(tmp_path: Path) -> None:
     item = Item("small", paint(tmp_path / "a.png", 0).read_bytes)
-    with pytest.raises(ConvertError, match=r"^small: a 4x4 crop does not fit"):
-        read(item, Preprocess((4, 4), 3))
+    with pytest.raises(ConvertError, match=r"^small: a 8x4 crop does not fit"):
+        read(item, Preprocess((8, 4), 5))
 
 
 def test_the_work_ahead_is_bounded(tmp_path: Path) -> None:

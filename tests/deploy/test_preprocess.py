@@ -47,8 +47,16 @@ def test_grey(resample: str) -> None:
 
 
 def test_a_crop_that_does_not_fit() -> None:
-    with pytest.raises(ConvertError, match="16x16 crop does not fit: the shorter side is resized to 12"):
-        Preprocess((16, 16), 12).apply(NOISE)
+    assert Preprocess((16, 8), 12).apply(NOISE.transpose(1, 0, 2)).shape == (3, 16, 8)
+    with pytest.raises(ConvertError, match="16x8 crop does not fit: the shorter side is resized to 12"):
+        Preprocess((16, 8), 12).apply(NOISE)
+
+
+def test_values_that_fit_no_picture() -> None:
+    with pytest.raises(ConvertError, match="no 16x16 crop fits into pictures whose shorter side is resized to 12"):
+        Preprocess((16, 16), 12)
+    with pytest.raises(ConvertError, match="a mean of 2 values for 3 channels"):
+        Preprocess((16, 16), mean=(1.0, 2.0))
 
 
 def test_json_and_back() -> None:

@@ -103,6 +103,15 @@ def test_an_interrupted_run_goes_on(model: Model, images: ImageSet, tmp_path: Pa
     assert third.plain()["images_per_second"] is None
 
 
+def test_another_runs_journal_costs_no_predictions(model: Model, images: ImageSet, tmp_path: Path) -> None:
+    wishes = Wishes(resume=tmp_path / "journal", predictions=tmp_path / "p.csv")
+    validate(model, images.limited(10), wishes)
+    before = (tmp_path / "p.csv").read_bytes()
+    with pytest.raises(ConvertError, match="belongs to a run"):
+        validate(model, images.limited(20), wishes)
+    assert (tmp_path / "p.csv").read_bytes() == before
+
+
 def test_shards_add_up(model: Model, images: ImageSet) -> None:
     parts = [validate(model, images.shard(number, 3)).tally for number in (1, 2, 3)]
     assert sum(part.images for part in parts) == 500

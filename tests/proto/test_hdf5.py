@@ -56,7 +56,8 @@ def test_layers_have_names_and_blobs_and_nothing_else(tmp_path: Path) -> None:
         "fc": [((2, 3), "<f4", False), ((2,), "<f4", False)],
         "scalar": [((), "<f4", False)],
     }
-    assert {(layer.type, layer.bottoms, layer.tops, dict(layer.params)) for layer in net.layers} == {("", (), (), {})}
+    for layer in net.layers:
+        assert (layer.type, layer.bottoms, layer.tops, dict(layer.params)) == ("", (), (), {})
     np.testing.assert_array_equal(net.layers[1].blobs[0].data, np.arange(6))
 
 
