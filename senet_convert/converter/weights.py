@@ -19,6 +19,7 @@ from ..errors import Problems, listed
 from ..proto import LayerDef, NetDef
 from ..proto.netdef import Blob, ParamSpec, Shape
 from .layers.base import Layer, times
+from .layers.convolution import InnerProduct
 
 Array = NDArray[Any]
 
@@ -120,8 +121,20 @@ def _misfit(want: Wanted, blobs: Sequence[Blob]) -> str | None:
         return None
     return (
         f"layer '{want.name}' ({type(want.layer).__name__}): the caffemodel holds blobs of shape {have}, "
-        f"the network needs {need}"
+        f"the network needs {need}{_likely_cause(want, blobs[0].shape)}"
     )
+
+
+def _likely_cause(want: Wanted, have: Shape) -> str:
+    """What most often is behind an InnerProduct that does not fit."""
+    need = want.shapes[0]
+    if not isinstance(want.layer, InnerProduct) or len(have) < 2:
+        return ""
+    if have[-2:] == need[::-1] and need[0] != need[1]:
+        return ". They are stored the other way round: does the layer lack transpose: true?"
+    if not want.layer.transpose and have[-2] == need[0]:
+        return ". Has the input another height or width than the one that the network was trained for?"
+    return ""
 
 
 def _float32(blob: Blob, shape: Shape) -> Array:

@@ -62,7 +62,8 @@ def test_batchnorms_factor_is_applied_as_caffe_does(tmp_path: Path, factor: floa
         ({"edit": "drop", "layer": "fc"}, ["no weights for these layers", "fc", "lacks: none"]),
         ({"edit": "rename", "layer": "fc", "to": "fc8"}, ["network: fc;", "lacks: fc8"]),
         ({"edit": "reshape", "layer": "conv", "shape": (5, 3, 3, 3)}, ["'conv'", "5x3x3x3", "6x3x3x3"]),
-        ({"edit": "reshape", "layer": "fc", "shape": (180, 7)}, ["'fc'", "180x7", "7x180"]),
+        ({"edit": "reshape", "layer": "fc", "shape": (7, 45)}, ["7x45", "7x180", "height or width"]),
+        ({"edit": "reshape", "layer": "fc", "shape": (180, 7)}, ["'fc'", "180x7", "7x180", "transpose: true"]),
     ],
 )
 def test_misfits_are_refused_with_both_sides(tmp_path: Path, edit: dict[str, object], words: list[str]) -> None:
