@@ -24,6 +24,7 @@ from ..errors import CheckError, ConvertError
 from ..proto import NetDef, read_caffemodel, read_prototxt
 from . import class_order, families, graph, landed, onnx_export, pictures, preprocessing, reference, report
 from .check import Check, Subject, compare, read_reference
+from .definition import write_definition
 from .families import Match
 from .graph import Graph
 from .landed import Landed
@@ -123,15 +124,19 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         loaded = realise(*read(caffemodel, prototxt, wishes.options))
         digests = [source.result() for source in sources]
     preprocess = _preprocess(loaded, digests, wishes)
-    classes = _classes(loaded.graph, digests, wishes.labels)
+    classes = before = _classes(loaded.graph, digests, wishes.labels)
     if wishes.class_order:
         loaded, classes = _reordered(loaded, classes, wishes)
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
-        model = _export(loaded.graph, wishes, report.metadata(digests, loaded, preprocess, classes))
+        metadata = report.metadata(digests, loaded, preprocess, classes)
+        if classes.order != before.order:
+            metadata["class_order_in_caffemodel"] = before.order
+        model = _export(loaded.graph, wishes, metadata)
         model.check()
         model.write(temporary / bundle.ONNX)
         _write_weights(loaded, temporary / bundle.WEIGHTS)
+        notes = write_definition(loaded.net, wishes.options, loaded.graph, temporary / bundle.DEFINITION)
         check: Check | None = None
         weights: tuple[Landed, ...] = ()
         if wishes.check:
@@ -144,7 +149,7 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         progress("writing the report")
         bundle.write_report(temporary, made)
         report.write_page(temporary / bundle.PAGE, made)
-    return Result(folder, made, check, (*loaded.graph.warnings, *faults))
+    return Result(folder, made, check, (*loaded.graph.warnings, *notes, *faults))
 
 
 def _export(built: Graph, wishes: Wishes, metadata: Mapping[str, str]) -> onnx_export.OnnxModel:

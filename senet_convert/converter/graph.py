@@ -16,8 +16,10 @@ from ..errors import GraphError, Problems, listed
 from ..proto import LayerDef, NetDef
 from ..proto.netdef import MAX_COUNT
 from . import passes
-from .layers import LAYERS, Layer, LayerFault, View
+from .fields import Fields
+from .layers import Layer, LayerFault, View
 from .layers.base import Shape, times
+from .layers.registry import Registry, merged
 from .passes import Dropped, Options
 from .weights import Accounts, Wanted, assign
 
@@ -92,29 +94,26 @@ def build(net: NetDef, weights: NetDef | None, options: Options | None = None) -
             "give the network's prototxt with --prototxt"
         )
     problems = Problems(net.source)
-    for fault in net.faults:
-        problems.add(_at(fault.text, fault.line))
     draft = passes.run(net, options or Options(), problems)
-    builder = _Builder(draft, problems)
+    reserved = {*IDENTITIES, *passes.DATA, *passes.LOSSES, *passes.SINKS}
+    kinds = merged({layer.type for layer in draft.layers}, draft.options.layers, reserved)
+    builder = _Builder(draft, problems, kinds)
     builder.run()
     accounts = Accounts()
     if weights is not None:
         accounts = assign(builder.wanted, weights, problems)
-    known = ", ".join(LAYERS)
-    problems.raise_as(GraphError, f"Supported layer types: {known}." if builder.unsupported else "")
+    problems.raise_as(GraphError, builder.advice())
     return builder.graph(accounts)
-
-
-def _at(text: str, line: int | None) -> str:
-    return f"line {line}: {text}" if line else text
 
 
 class _Builder:
     """Runs over the layers once, as Caffe's Net::Init does: names, versions of blobs, shapes, wanted weights."""
 
-    def __init__(self, draft: passes.Draft, problems: Problems) -> None:
+    def __init__(self, draft: passes.Draft, problems: Problems, kinds: Registry) -> None:
         self.draft = draft
         self.problems = problems
+        self.kinds = kinds
+        self.fields = Fields(kinds, draft.options.ignore_fields, problems)
         self.current: dict[str, str] = {}  # blob -> the value it holds now
         self.writers: dict[str, list[str]] = {}  # blob -> layers that wrote it, in order
         self.read_by: dict[str, list[str]] = {}  # blob -> layers that read it since it was last written
@@ -129,29 +128,41 @@ class _Builder:
         self.unsupported: dict[str, list[str]] = {}  # type -> its layers
 
     def run(self) -> None:
+        self.fields.header(self.draft.net.faults)
         for item in self.draft.inputs:
             self._define(item.blob, item.by, item.shape)
             self.unread.pop(item.blob)
         for layer in self.draft.layers:
             where = f"layer '{layer.name}'" + (f" (line {layer.line})" if layer.line else "")
-            for fault in layer.faults:
-                self.problems.add(f"{where}: {_at(fault.text, fault.line)}")
+            params = self.fields.settle(layer, where)
             inputs = self._bottoms(layer, where)
             if not self._tops_are_free(layer, where):
                 continue
             if layer.type in IDENTITIES:
                 self._pass_through(layer, inputs)
-            elif layer.type not in LAYERS:
+            elif layer.type not in self.kinds:
                 self.unsupported.setdefault(layer.type, []).append(where)
                 self._outputs(layer, [None] * len(layer.tops))
-            elif not layer.faults:
-                self._add(layer, where, inputs)
+            elif params is not None:
+                self._add(replace(layer, params=params), where, inputs)
             else:
                 self._outputs(layer, [None] * len(layer.tops))
         for kind, layers in self.unsupported.items():
             self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}")
+        notes = {node.type: node.layer.note for node in self.nodes if node.layer.note}
+        self.warnings[:0] = self.fields.all_warnings() + [f"layer type {kind}: {note}" for kind, note in notes.items()]
         if not self.nodes and not self.problems:
             self.problems.add("no layer is left to run at inference")
+
+    def advice(self) -> str:
+        """What to do about problems, beside what each of them says."""
+        lines = [self.fields.advice()] if self.fields.unnamed else []
+        if self.unsupported:
+            lines.append(
+                f"Supported layer types: {', '.join(sorted(self.kinds))}. Others can be added from outside, by a class "
+                "each (--layers FILE.py): see docs/custom_layers.md."
+            )
+        return "\n".join(lines)
 
     # ---- one layer ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +201,7 @@ class _Builder:
                     f"refuses that: give '{layer.name}' a top of its own"
                 )
                 free = False
-            elif layer.type in LAYERS and not LAYERS[layer.type].in_place:
+            elif layer.type in self.kinds and not self.kinds[layer.type].in_place:
                 self.problems.add(
                     f"{where}: layers of type {layer.type} cannot work in place; give it a top of its own"
                 )
@@ -216,7 +227,7 @@ class _Builder:
                 self._share_memory(top, layer.bottoms[0])
 
     def _add(self, layer: LayerDef, where: str, inputs: list[str | None]) -> None:
-        kind = LAYERS[layer.type]
+        kind = self.kinds[layer.type]
         shapes: Sequence[Shape | None] = [None] * len(layer.tops)
         bottoms = [self.shapes[value] if value else None for value in inputs]
         try:

@@ -10,6 +10,7 @@ from ..proto import NetDef, read_caffemodel, read_prototxt
 from . import families, graph, report
 from .passes import Options
 from .released import identify
+from .upgrade import is_text
 
 
 def inspect(file: Path, prototxt: Path | None, options: Options) -> dict[str, Any]:
@@ -39,9 +40,7 @@ def inspect(file: Path, prototxt: Path | None, options: Options) -> dict[str, An
 
 def _read(file: Path) -> NetDef:
     """By content, not by name: a prototxt is text."""
-    with file.open("rb") as start:
-        head = start.read(4096)
-    if head and b"\0" not in head and not any(byte < 9 or 13 < byte < 32 for byte in head):
+    if is_text(file):
         return read_prototxt(file)
     try:
         return read_caffemodel(file)

@@ -55,12 +55,12 @@ def _compare(name: str, wanted: Mapping[str, Array], find: Callable[[str], Array
         found = find(key)
         if found is None:
             faults.append(f"{name} lacks the weight '{key}'")
-        elif not _same_bytes(array, found):
+        elif not same_bytes(array, found):
             faults.append(f"{name}: the weight '{key}' is not what the caffemodel holds")
     return Landed(name, len(wanted), sum(array.size for array in wanted.values()), tuple(faults))
 
 
-def _same_bytes(one: Array, other: Array) -> bool:
+def same_bytes(one: Array, other: Array) -> bool:
     """Equal to the bit: NaNs compare by their payload, -0 differs from 0."""
     left, right = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
     return np.array_equal(left, right)

@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ..errors import Problems
 from ..proto import LayerDef, NetDef, Rule, State
 from ..proto.netdef import MAX_COUNT, Shape
+
+if TYPE_CHECKING:
+    from .layers.base import Layer
 
 # Layers that bring data in. At inference their tops are the network's inputs.
 DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"})
@@ -38,11 +42,15 @@ _INSERTED = re.compile(r".+_\d+_split_\d+")
 class Options:
     """What a person says about the network: its state, and the shapes of inputs that the files leave open.
 
-    The key None of `input_shapes` is a shape given without a name: for every input that lacks one.
+    The key None of `input_shapes` is a shape given without a name: for every input that lacks one. `layers` are layer
+    types of the person's own, beside ours and those of installed packages. `ignore_fields` names fields of the
+    definition to pass over, for which the person takes the responsibility.
     """
 
     state: State = State()
     input_shapes: Mapping[str | None, Shape] = field(default_factory=lambda: MappingProxyType({}))
+    layers: Mapping[str, type[Layer]] = field(default_factory=lambda: MappingProxyType({}))
+    ignore_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

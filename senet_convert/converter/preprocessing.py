@@ -26,7 +26,7 @@ def stated(net: NetDef, graph: Graph) -> Preprocess | None:
     if len(graph.inputs) != 1 or len(shape) != 4 or shape[1] not in (1, 3):
         return None
     found = Preprocess(size=(shape[2], shape[3]), channels=shape[1])
-    params = _transform(net)
+    params = transform(net)
     mean = tuple(params.get("mean_value", ())) or _comment(net)
     if mean and len(mean) in (1, shape[1]):
         found = replace(found, mean=mean)
@@ -42,7 +42,7 @@ def channel_means(path: Path) -> tuple[float, ...]:
     return tuple(float(value) for value in read_mean(path).mean(axis=(1, 2), dtype=float))
 
 
-def _transform(net: NetDef) -> Mapping[str, Any]:
+def transform(net: NetDef) -> Mapping[str, Any]:
     """The transform_param of a data layer, the TEST phase's where there are several."""
     layers = [layer for layer in net.layers if layer.type in DATA and "transform_param" in layer.params]
     layers.sort(key=lambda layer: all(rule.phase == "TRAIN" for rule in layer.include) and bool(layer.include))

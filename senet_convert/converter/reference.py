@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,26 +24,19 @@ class GraphModule(nn.Module):
         super().__init__()
         self.graph = graph
         self.weights = nn.ParameterDict()
-        self._names: dict[str, str] = {}
+        self._names = parameter_names(graph.accounts.arrays)
         learned = {
             key: name not in node.layer.statistics
             for node in graph.nodes
             for key, name in zip(node.weights, node.layer.names(len(node.weights)), strict=True)
         }
         for key, array in graph.accounts.arrays.items():
-            self._names[key] = self._free_name(key)
             self.weights[self._names[key]] = nn.Parameter(as_tensor(array), requires_grad=learned[key])
 
     @property
     def names(self) -> dict[str, str]:
         """Weight key of the graph -> name in the state_dict."""
-        return {key: f"weights.{name}" for key, name in self._names.items()}
-
-    def _free_name(self, key: str) -> str:
-        name = key.replace(".", "_")
-        while name in self.weights:
-            name += "_"
-        return name
+        return state_names(self._names)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Inputs in the graph's order, each of the shape that the graph says (any batch, where it is free)."""
@@ -72,6 +65,24 @@ class GraphModule(nn.Module):
                 if value in last:
                     live[value] = result
                 yield value, result
+
+
+def parameter_names(keys: Iterable[str]) -> dict[str, str]:
+    """Weight key -> name among the parameters of a GraphModule: without dots, and each once."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for key in keys:
+        name = key.replace(".", "_")
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        names[key] = name
+    return names
+
+
+def state_names(keys: Iterable[str]) -> dict[str, str]:
+    """Weight key -> name in the state_dict of a GraphModule."""
+    return {key: f"weights.{name}" for key, name in parameter_names(keys).items()}
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

@@ -50,6 +50,7 @@ def test_se_nets_are_converted_and_checked(tmp_path: Path, case: str, family: st
     result = run(golden(case), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "model.onnx",
+        "model.prototxt",
         "model.safetensors",
         "report.html",
         "report.json",

@@ -8,6 +8,10 @@ from .base import Layer, LayerFault
 from .combine import Axpy, Bias, Concat, Eltwise, Scale
 from .convolution import Convolution, InnerProduct
 from .deconvolution import Deconvolution, Im2col
+from .depthwise import ConvolutionDepthwise, DepthwiseConvolution
+from .forks_activation import CReLU, HardSigmoid, HardSwish, Mish, ReLU6
+from .forks_normalise import BN, CuDNNBatchNorm, Normalize
+from .forks_shape import Interp, Permute, ShuffleChannel, Upsample
 from .lookup import BatchReindex, Embed
 from .normalise import LRN, MVN, BatchNorm, Softmax
 from .parameter import Parameter
@@ -23,37 +27,50 @@ LAYERS: dict[str, type[Layer]] = {
     "AbsVal": AbsVal,
     "ArgMax": ArgMax,
     "Axpy": Axpy,
+    "BN": BN,
     "BNLL": BNLL,
     "BatchNorm": BatchNorm,
     "BatchReindex": BatchReindex,
     "Bias": Bias,
+    "CReLU": CReLU,
     "Clip": Clip,
     "Concat": Concat,
     "Convolution": Convolution,
+    "ConvolutionDepthwise": ConvolutionDepthwise,
     "Crop": Crop,
+    "CuDNNBatchNorm": CuDNNBatchNorm,
     "Deconvolution": Deconvolution,
+    "DepthwiseConvolution": DepthwiseConvolution,
     "ELU": ELU,
     "Eltwise": Eltwise,
     "Embed": Embed,
     "Exp": Exp,
     "Filter": Filter,
     "Flatten": Flatten,
+    "HardSigmoid": HardSigmoid,
+    "HardSwish": HardSwish,
     "Im2col": Im2col,
     "InnerProduct": InnerProduct,
+    "Interp": Interp,
     "LRN": LRN,
     "LSTM": LSTM,
     "Log": Log,
     "MVN": MVN,
+    "Mish": Mish,
+    "Normalize": Normalize,
     "PReLU": PReLU,
     "Parameter": Parameter,
+    "Permute": Permute,
     "Pooling": Pooling,
     "Power": Power,
     "RNN": RNN,
     "ReLU": ReLU,
+    "ReLU6": ReLU6,
     "Reduction": Reduction,
     "Reshape": Reshape,
     "SPP": SPP,
     "Scale": Scale,
+    "ShuffleChannel": ShuffleChannel,
     "Sigmoid": Sigmoid,
     "Slice": Slice,
     "Softmax": Softmax,
@@ -61,4 +78,5 @@ LAYERS: dict[str, type[Layer]] = {
     "TanH": TanH,
     "Threshold": Threshold,
     "Tile": Tile,
+    "Upsample": Upsample,
 }

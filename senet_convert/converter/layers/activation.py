@@ -17,24 +17,34 @@ from .base import Emitter, Layer, LayerFault, Shape, int64, scalar, scaled, time
 
 @dataclass(frozen=True)
 class ReLU(Layer):
-    """Caffe's ReLU (relu_layer.cpp): max(x, 0) + negative_slope * min(x, 0)."""
+    """Caffe's ReLU (relu_layer.cpp): max(x, 0) + negative_slope * min(x, 0).
+
+    With `relu6`, of a fork, it is min(max(x, 0), 6).
+    """
 
     negative_slope: float = 0.0
+    relu6: bool = False
 
     message: ClassVar[str] = "relu_param"
 
     def validate(self) -> None:
         """Caffe multiplies the slope by 0 for values above 0: an infinite one makes NaN of them."""
+        if self.relu6 and self.negative_slope:
+            raise LayerFault(f"relu6 with negative_slope {self.negative_slope:g}: what that means is not known")
         if not isfinite(self.negative_slope):
             raise LayerFault(f"negative_slope is {self.negative_slope}: every value above 0 would become NaN")
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""
         x = bottoms[0]
+        if self.relu6:
+            return (torch.clamp(x, 0, 6),)
         return (F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """Relu, or LeakyRelu."""
+        """Relu, LeakyRelu, or Clip."""
+        if self.relu6:
+            return (emit("Clip", [bottoms[0], scalar(emit, 0), scalar(emit, 6)]),)
         if self.negative_slope:
             return (emit("LeakyRelu", [bottoms[0]], alpha=self.negative_slope),)
         return (emit("Relu", [bottoms[0]]),)

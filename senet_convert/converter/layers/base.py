@@ -60,6 +60,7 @@ class Layer:
     in_place: ClassVar[bool] = True  # whether Caffe lets top and bottom be one blob
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
+    note: ClassVar[str] = ""  # which meaning is used, where forks of Caffe have several for one type: a warning
 
     @classmethod
     def parse(cls, params: Mapping[str, Any], tops: int = 1) -> Self:

@@ -18,7 +18,8 @@ from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, time
 class Convolution(Layer):
     """Caffe's Convolution (conv_layer.cpp, base_conv_layer.cpp), N-d, with groups; bottoms share the weights.
 
-    The output size is (H + 2p - (d(k - 1) + 1)) / s + 1 in C++ integers, which round towards zero.
+    The output size is (H + 2p - (d(k - 1) + 1)) / s + 1 in C++ integers, which round towards zero. `pad_t` and so on,
+    of a fork, pad each side of two spatial axes by itself; their sum stands for 2p then.
     """
 
     num_output: int
@@ -36,6 +37,10 @@ class Convolution(Layer):
     stride_w: int | None = None
     axis: int = 1
     force_nd_im2col: bool = field(default=False)  # another way to the same numbers
+    pad_t: int = 0
+    pad_b: int = 0
+    pad_l: int = 0
+    pad_r: int = 0
 
     message: ClassVar[str] = "convolution_param"
     takes: ClassVar[tuple[int, int | None]] = (1, None)
@@ -49,12 +54,26 @@ class Convolution(Layer):
             raise LayerFault(f"num_output is {self.num_output} and group {self.group}; both must be at least 1")
         if self.num_output % self.group:
             raise LayerFault(f"num_output {self.num_output} is not divisible by group {self.group}")
+        if self.one_sided and (self.pad or (self.pad_h, self.pad_w) != (None, None)):
+            raise LayerFault("pads are given for each side and in another way too; give one of them")
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether pads are given for each side by itself."""
+        return any((self.pad_t, self.pad_b, self.pad_l, self.pad_r))
+
+    def after(self, pad: Shape) -> Shape:
+        """The pads behind the map: as before it, unless given by themselves."""
+        return (self.pad_b, self.pad_r) if self.one_sided else pad
 
     def spatial(self, rank: int) -> tuple[Shape, Shape, Shape, Shape]:
-        """Kernel, stride, pad and dilation for `rank` spatial axes."""
+        """Kernel, stride, pad before the map and dilation for `rank` spatial axes."""
+        if self.one_sided and rank != 2:
+            raise LayerFault(f"pad_t, pad_b, pad_l and pad_r are for two spatial axes; here are {rank}")
         kernel = self._per_axis("kernel", self.kernel_size, self.kernel_h, self.kernel_w, rank, None)
         stride = self._per_axis("stride", self.stride, self.stride_h, self.stride_w, rank, 1)
         pad = self._per_axis("pad", self.pad, self.pad_h, self.pad_w, rank, 0)
+        pad = (self.pad_t, self.pad_l) if self.one_sided else pad
         dilation = self._per_axis("dilation", self.dilation, None, None, rank, 1)
         if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
             raise LayerFault(
@@ -105,8 +124,8 @@ class Convolution(Layer):
     def out(self, space: Shape, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape) -> Shape:
         """Spatial output size; int() rounds towards zero, as C++ does."""
         return tuple(
-            int((size + 2 * p - (d * (k - 1) + 1)) / s) + 1
-            for size, k, s, p, d in zip(space, kernel, stride, pad, dilation, strict=True)
+            int((size + p + end - (d * (k - 1) + 1)) / s) + 1
+            for size, k, s, p, end, d in zip(space, kernel, stride, pad, self.after(pad), dilation, strict=True)
         )
 
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -117,10 +136,11 @@ class Convolution(Layer):
         return (weight, (self.num_output,)) if self.bias_term else (weight,)
 
     def overhang(self, space: Shape) -> Shape:
-        """Zeros to add after the map on each axis, beyond `pad`: only where the kernel reaches over the padded map."""
+        """Zeros to add after the map on each axis, beyond the pads: only where the kernel reaches over both."""
         kernel, _, pad, dilation = self.spatial(len(space))
         return tuple(
-            max(0, d * (k - 1) + 1 - size - 2 * p) for size, k, p, d in zip(space, kernel, pad, dilation, strict=True)
+            max(0, d * (k - 1) + 1 - size - p - end)
+            for size, k, p, end, d in zip(space, kernel, pad, self.after(pad), dilation, strict=True)
         )
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -132,10 +152,12 @@ class Convolution(Layer):
         tops = []
         for x in bottoms:
             over = self.overhang(tuple(x.shape[-rank:]))
-            if any(over):
-                x = F.pad(x, [n for extra in reversed(over) for n in (0, extra)])
+            even = (0,) * rank if self.one_sided else pad  # torch pads both sides alike; the rest is done before
+            if any(over) or self.one_sided:
+                ends = [(p - e, p_end + n - e) for p, p_end, e, n in zip(pad, self.after(pad), even, over, strict=True)]
+                x = F.pad(x, [n for sides in reversed(ends) for n in sides])
             flat = x.reshape(-1, *x.shape[-rank - 1 :])
-            y = convolve(flat, weights[0], bias, list(stride), list(pad), list(dilation), self.group)
+            y = convolve(flat, weights[0], bias, list(stride), list(even), list(dilation), self.group)
             tops.append(y.reshape(*x.shape[: -rank - 1], *y.shape[1:]))
         return tuple(tops)
 
@@ -144,7 +166,7 @@ class Convolution(Layer):
         bottom = emit.shape(bottoms[0])
         space = bottom[axis_of(self.axis, len(bottom)) + 1 :]
         kernel, stride, pad, dilation = self.spatial(len(space))
-        ends = [p + extra for p, extra in zip(pad, self.overhang(space), strict=True)]
+        ends = [p + extra for p, extra in zip(self.after(pad), self.overhang(space), strict=True)]
         attributes = {"kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation)}
         poison = self._poison(emit.array(weights[0]))
         tops = []

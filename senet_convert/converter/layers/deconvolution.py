@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .base import Array, Emitter, Shape, axis_of, int64
+from .base import Array, Emitter, LayerFault, Shape, axis_of, int64
 from .convolution import Convolution
 
 
@@ -22,6 +22,12 @@ class Deconvolution(Convolution):
 
     The output size is s(H - 1) + d(k - 1) + 1 - 2p.
     """
+
+    def validate(self) -> None:
+        """Pads for each side are known of convolutions only."""
+        super().validate()
+        if self.one_sided:
+            raise LayerFault("pad_t, pad_b, pad_l and pad_r are for layers of type Convolution")
 
     def out(self, space: Shape, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape) -> Shape:
         """Spatial output size."""
@@ -79,6 +85,12 @@ class Im2col(Convolution):
     takes: ClassVar[tuple[int, int | None]] = (1, 1)
     gives: ClassVar[tuple[int, int | None]] = (1, 1)
     weight_names: ClassVar[tuple[str, ...]] = ()
+
+    def validate(self) -> None:
+        """Pads for each side are known of convolutions only."""
+        super().validate()
+        if self.one_sided:
+            raise LayerFault("pad_t, pad_b, pad_l and pad_r are for layers of type Convolution")
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(N, C, spatial...) -> (N, C * kernel, spatial...)."""

@@ -20,12 +20,13 @@ LOWEST = float(np.finfo(np.float32).min)  # -FLT_MAX: where Caffe's maximum star
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows along one axis: they start at i * stride - pad, for i in range(out)."""
+    """The windows along one axis: they start at i * stride - pad, for i in range(out); `after` is the pad behind."""
 
     size: int
     kernel: int
     stride: int
     pad: int
+    after: int
     out: int
 
     @property
@@ -39,15 +40,16 @@ class Windows:
         return (self.out - 1) * self.stride - self.pad >= self.size
 
     def lengths(self) -> list[int]:
-        """Cells of each window, clipped to size + pad: padding counts, what the rounding adds does not."""
+        """Cells of each window, clipped to the padded map: padding counts, what the rounding adds does not."""
         starts = [i * self.stride - self.pad for i in range(self.out)]
-        return [min(start + self.kernel, self.size + self.pad) - start for start in starts]
+        return [min(start + self.kernel, self.size + self.after) - start for start in starts]
 
 
 @dataclass(frozen=True)
 class Pooling(Layer):
     """MAX and AVE pooling over two spatial axes; Caffe rounds sizes up unless `round_mode` says FLOOR.
 
+    Of forks are `ceil_mode`, which overrules `round_mode`, and a pad for each side, such as `pad_t`.
     A second top of MAX pooling says where in its plane each maximum stands, as h * W + w: the first of equal ones, and
     -1 for an empty window.
     """
@@ -64,6 +66,11 @@ class Pooling(Layer):
     pad_w: int | None = None
     global_pooling: bool = False
     round_mode: str = "CEIL"
+    ceil_mode: bool | None = None
+    pad_t: int = 0
+    pad_b: int = 0
+    pad_l: int = 0
+    pad_r: int = 0
 
     message: ClassVar[str] = "pooling_param"
     gives: ClassVar[tuple[int, int | None]] = (1, 2)
@@ -79,7 +86,7 @@ class Pooling(Layer):
         if self.global_pooling:
             if sized:
                 raise LayerFault("global_pooling: true together with a kernel size; Caffe takes one of them")
-            if any(p not in (None, 0) for p in (self.pad, self.pad_h, self.pad_w)) or any(
+            if any(p not in (None, 0) for p in (self.pad, self.pad_h, self.pad_w, *self._sides)) or any(
                 s not in (None, 1) for s in (self.stride, self.stride_h, self.stride_w)
             ):
                 raise LayerFault("global_pooling: true needs pad 0 and stride 1")
@@ -91,15 +98,28 @@ class Pooling(Layer):
         for (size_h, size_w), what in ((self._pair("kernel"), "kernel"), (self._pair("stride", 1), "stride")):
             if min(size_h, size_w) < 1:
                 raise LayerFault(f"{what} {size_h}x{size_w}; it must be at least 1")
-        for pad, kernel in zip(self._pair("pad"), self._pair("kernel"), strict=True):
-            if pad >= kernel:
-                raise LayerFault(f"pad {pad} with kernel {kernel}; Caffe wants the pad smaller than the kernel")
+        if any(self._sides) and (self.pad, self.pad_h, self.pad_w) != (None, None, None):
+            raise LayerFault("pads are given for each side and in another way too; give one of them")
+        for pads, kernel in zip(self._pads(), self._pair("kernel"), strict=True):
+            if max(pads) >= kernel:
+                raise LayerFault(f"pad {max(pads)} with kernel {kernel}; Caffe wants the pad smaller than the kernel")
 
     def _pair(self, name: str, default: int = 0) -> tuple[int, int]:
         both = getattr(self, "kernel_size" if name == "kernel" else name)
         h, w = getattr(self, f"{name}_h"), getattr(self, f"{name}_w")
         base = default if both is None else both
         return (base if h is None else h, base if w is None else w)
+
+    @property
+    def _sides(self) -> tuple[int, int, int, int]:
+        return self.pad_t, self.pad_b, self.pad_l, self.pad_r
+
+    def _pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Before and after the map, along height and width."""
+        if any(self._sides):
+            return self._sides[:2], self._sides[2:]
+        pad_h, pad_w = self._pair("pad")
+        return (pad_h, pad_h), (pad_w, pad_w)
 
     def windows(self, bottom: Shape) -> tuple[Windows, Windows]:
         """Windows along height and width of a (N, C, H, W) bottom. Raises LayerFault where none fits."""
@@ -108,17 +128,21 @@ class Pooling(Layer):
         space = bottom[2:]
         kernels = space if self.global_pooling else self._pair("kernel")
         found = []
-        for size, kernel, stride, pad in zip(space, kernels, self._pair("stride", 1), self._pair("pad"), strict=True):
-            span = size + 2 * pad - kernel
-            out = (-(-span // stride) if self.round_mode == "CEIL" else span // stride) + 1
-            if pad and (out - 1) * stride >= size + pad:
+        pads = self._pads()
+        padded = any(n for sides in pads for n in sides)  # Caffe drops a last window of either axis then
+        up = self.round_mode == "CEIL" if self.ceil_mode is None else self.ceil_mode
+        for size, kernel, stride, (pad, after) in zip(space, kernels, self._pair("stride", 1), pads, strict=True):
+            span = size + pad + after - kernel
+            out = (-(-span // stride) if up else span // stride) + 1
+            if padded and (out - 1) * stride >= size + pad:
                 out -= 1
             if out < 1:
+                said = f"{pad}" if pad == after else f"{pad} and {after}"
                 raise LayerFault(
-                    f"kernel {times(kernels)}, pad {pad}, stride {stride} on a {times(space)} map leaves no output: "
+                    f"kernel {times(kernels)}, pad {said}, stride {stride} on a {times(space)} map leaves no output: "
                     "the map is too small for the kernel. Is the input smaller than the one the network was made for?"
                 )
-            found.append(Windows(size, kernel, stride, pad, out))
+            found.append(Windows(size, kernel, stride, pad, after, out))
         return found[0], found[1]
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -173,17 +197,18 @@ class Pooling(Layer):
         return top, *places
 
     def _average(self, emit: Emitter, x: str, h: Windows, w: Windows, shape: dict[str, list[int]]) -> str:
-        begins, ends = [h.pad, w.pad], [0 if side.empty else max(side.end, 0) for side in (h, w)]
+        begins, after = [h.pad, w.pad], [h.after, w.after]
+        ends = [0 if side.empty else max(side.end, 0) for side in (h, w)]
         if h.empty or w.empty:  # pool without the windows that lie outside the map, then put Caffe's value there
             inner = emit("AveragePool", [x], pads=[0, 0, *ends], count_include_pad=0, **shape)
             with np.errstate(invalid="ignore"):
                 outside = np.float32(0) / self.divisors(h, w).numpy().astype(np.float32)
             return emit("Add", [emit("Pad", [inner, emit.constant(_outside(h, w))]), emit.constant(outside)])
-        if all(side.end <= side.pad for side in (h, w)):  # every divisor is the whole kernel
+        if all(side.end <= side.after for side in (h, w)):  # every divisor is the whole kernel
             return emit("AveragePool", [x], pads=begins + ends, count_include_pad=1, **shape)
-        if any(begins):  # padding counts, so it becomes part of the map; what the rounding adds does not count
-            x = emit("Pad", [x, emit.constant(int64(0, 0, *begins, 0, 0, *begins))])
-            ends = [max(side.end - side.pad, 0) for side in (h, w)]
+        if any(begins + after):  # padding counts, so it becomes part of the map; what the rounding adds does not count
+            x = emit("Pad", [x, emit.constant(int64(0, 0, *begins, 0, 0, *after))])
+            ends = [max(side.end - side.after, 0) for side in (h, w)]
         return emit("AveragePool", [x], pads=[0, 0, *ends], count_include_pad=0, **shape)
 
 

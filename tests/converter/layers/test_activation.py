@@ -32,6 +32,8 @@ CASES = {
     ("ReLU", "relu_param { negative_slope: 0 engine: CUDNN }"): lambda v: max(v, 0),
     ("ReLU", "relu_param { negative_slope: 0.1 }"): lambda v: max(v, 0) + float(F(0.1)) * min(v, 0),
     ("ReLU", "relu_param { negative_slope: -2 }"): lambda v: max(v, 0) - 2 * min(v, 0),
+    ("ReLU", "relu_param { relu6: true }"): lambda v: min(max(v, 0), 6),
+    ("ReLU", "relu_param { relu6: false negative_slope: 0.5 }"): lambda v: max(v, 0) + 0.5 * min(v, 0),
     ("ELU", ""): lambda v: max(v, 0) + exp(min(v, 0)) - 1,
     ("ELU", "elu_param { alpha: 0.25 }"): lambda v: max(v, 0) + 0.25 * (exp(min(v, 0)) - 1),
     ("Sigmoid", ""): sigmoid,
@@ -77,5 +79,6 @@ def test_prelu_has_a_slope_per_channel_or_one(one: One, shape: tuple[int, ...], 
 def test_what_no_layer_can_be(refusal: Refusal) -> None:
     assert "min 2 is above max 1" in refusal("Clip", "clip_param { min: 2 max: 1 }", (2, 3))
     assert "clip_param lacks max, min, which has no default" in refusal("Clip", "", (2, 3))
+    assert "relu6 with negative_slope 0.5" in refusal("ReLU", "relu_param { relu6: true negative_slope: 0.5 }", (2, 3))
     assert "negative_slope is inf" in refusal("ReLU", "relu_param { negative_slope: inf }", (2, 3))
     assert "PReLU needs at least two axes" in refusal("PReLU", "", (2,))

@@ -12,15 +12,24 @@ Sizes = tuple[int, ...]
 
 
 def convolution(
-    x: np.ndarray, weight: np.ndarray, stride: Sizes, pad: Sizes, dilation: Sizes, group: int = 1
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Sizes,
+    pad: Sizes,
+    dilation: Sizes,
+    group: int = 1,
+    after: Sizes | None = None,
 ) -> np.ndarray:
-    """Cell by cell: every output is the sum of the products that its window covers; outside the map stands 0."""
+    """Cell by cell: every output is the sum of the products that its window covers; outside the map stands 0.
+
+    `after`: other pads behind the map.
+    """
     n, channels, *space = x.shape
     outputs, taken, *kernel = weight.shape
     # C++ divides integers towards zero
     out = [
-        int((h + 2 * p - d * (k - 1) - 1) / s) + 1
-        for h, p, d, k, s in zip(space, pad, dilation, kernel, stride, strict=True)
+        int((h + p + end - d * (k - 1) - 1) / s) + 1
+        for h, p, end, d, k, s in zip(space, pad, after or pad, dilation, kernel, stride, strict=True)
     ]
     y = np.zeros((n, outputs, *out))
     for image, o, c in product(range(n), range(outputs), range(taken)):
@@ -62,6 +71,29 @@ def test_convolution(
     found.check("y0", expected + shift.reshape(4, 1, 1) if bias else expected)
     (node,) = found.graph.nodes
     assert node.layer.macs([x.shape], [expected.shape]) == expected.size * (4 // group) * int(np.prod(kernel))
+
+
+@pytest.mark.parametrize("sides", [(1, 0, 0, 2), (0, 2, 1, 1), (2, 0, 2, 1), (0, 0, 0, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("rest", ["", "stride: 2", "stride: 3 dilation: 2", "group: 2"])
+def test_pads_for_each_side_of_forks(one: One, sides: Sizes, rest: str) -> None:
+    x, group = normal(2, 4, 7, 6), 2 if "group" in rest else 1
+    weight = normal(4, 4 // group, 3, 3, seed=1)
+    top, bottom, left, right = sides
+    pads = " ".join(f"pad_{side}: {pad}" for side, pad in zip("tblr", sides, strict=True))
+    text = f"convolution_param {{ num_output: 4 bias_term: false kernel_size: 3 {pads} {rest} }}"
+    stride = (int(rest.split()[1]),) * 2 if "stride" in rest else (1, 1)
+    dilation = (2, 2) if "dilation" in rest else (1, 1)
+    expected = convolution(x, weight, stride, (top, left), dilation, group, (bottom, right))
+    one("Convolution", text, x, blobs=[weight]).check("y0", expected)
+
+
+def test_pads_for_each_side_over_what_they_can_be(refusal: Refusal) -> None:
+    param = "convolution_param { num_output: 2 kernel_size: 3"
+    message = refusal("Convolution", f"{param} pad: 1 pad_t: 1 }}", (1, 2, 5, 5))
+    assert "for each side and in another way too" in message
+    assert "are for two spatial axes; here are 1" in refusal("Convolution", f"{param} pad_t: 1 }}", (1, 2, 5))
+    for kind in ("Deconvolution", "Im2col"):
+        assert "are for layers of type Convolution" in refusal(kind, f"{param} pad_t: 1 }}", (1, 2, 5, 5))
 
 
 @pytest.mark.parametrize("space", [(9,), (4, 5, 3)])

@@ -12,26 +12,38 @@ from .running import PLAIN, One, Refusal, normal, run
 LOWEST = -np.finfo(np.float32).max
 
 
-def starts(size: int, kernel: int, stride: int, pad: int, mode: str) -> list[int]:
-    """Where the windows begin along one axis, by pooling_layer.cpp."""
-    span = (size + 2 * pad - kernel) / stride
+def starts(
+    size: int, kernel: int, stride: int, pad: int, mode: str, after: int | None = None, padded: bool = False
+) -> list[int]:
+    """Where the windows begin along one axis, by pooling_layer.cpp; `padded`: whether any axis has a pad."""
+    span = (size + pad + (pad if after is None else after) - kernel) / stride
     out = (ceil(span) if mode == "CEIL" else int(np.floor(span))) + 1
-    if pad and (out - 1) * stride >= size + pad:
+    if (pad or after or padded) and (out - 1) * stride >= size + pad:
         out -= 1
     return [i * stride - pad for i in range(out)]
 
 
 def pooled(
-    x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int], mode: str = "CEIL"
+    x: np.ndarray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    mode: str = "CEIL",
+    after: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maxima, where they stand, and averages, window by window."""
+    """Maxima, where they stand, and averages, window by window; `after`: other pads behind the map."""
     *images, height, width = x.shape
-    rows, columns = (starts(*given, mode) for given in zip((height, width), kernel, stride, pad, strict=True))
+    after = pad if after is None else after
+    padded = any(pad + after)
+    rows, columns = (
+        starts(*given, mode, end, padded)
+        for *given, end in zip((height, width), kernel, stride, pad, after, strict=True)
+    )
     shape = (*images, len(rows), len(columns))
     best, mask, mean = np.full(shape, LOWEST, np.float64), np.full(shape, -1.0), np.zeros(shape)
     for i, j in product(range(len(rows)), range(len(columns))):
         # what padding adds counts for the divisor, what rounding adds does not
-        bottom, right = min(rows[i] + kernel[0], height + pad[0]), min(columns[j] + kernel[1], width + pad[1])
+        bottom, right = min(rows[i] + kernel[0], height + after[0]), min(columns[j] + kernel[1], width + after[1])
         divisor = (bottom - rows[i]) * (right - columns[j])
         for h, w in product(range(max(rows[i], 0), min(bottom, height)), range(max(columns[j], 0), min(right, width))):
             value = x[..., h, w].astype(np.float64)
@@ -112,8 +124,56 @@ def test_the_first_of_equal_maxima_counts(one: One) -> None:
 
 
 @pytest.mark.parametrize(
+    ("params", "kernel", "stride", "pad"),
+    [
+        ("kernel_h: 3 kernel_w: 1 stride: 2 pad_h: 1 pad_w: 0", (3, 1), (2, 2), (1, 0)),
+        ("kernel_h: 1 kernel_w: 3 stride: 3 pad_h: 0 pad_w: 2", (1, 3), (3, 3), (0, 2)),
+    ],
+)
+def test_a_pad_on_one_axis_drops_a_window_outside_on_the_other(
+    one: One, params: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+) -> None:
+    x = normal(2, 3, 8, 8)
+    best, mask, mean = pooled(x, kernel, stride, pad)
+    assert best.shape[2:] != pooled(x, kernel, stride, (0, 0))[0].shape[2:]
+    found = one("Pooling", f"pooling_param {{ {params} }}", x, tops=2)
+    found.check_exactly("y0", best)
+    found.check_exactly("y1", mask)
+    one("Pooling", f"pooling_param {{ pool: AVE {params} }}", x).check("y0", mean)
+
+
+@pytest.mark.parametrize(("ceil_mode", "mode"), [("true", "CEIL"), ("false", "FLOOR")])
+@pytest.mark.parametrize("other", ["", "round_mode: FLOOR", "round_mode: CEIL"])
+def test_ceil_mode_of_forks_overrules_round_mode(one: One, ceil_mode: str, mode: str, other: str) -> None:
+    x = normal(2, 3, 8, 6)
+    best = pooled(x, (3, 3), (2, 2), (0, 0), mode)[0]
+    params = f"kernel_size: 3 stride: 2 ceil_mode: {ceil_mode} {other}"
+    one("Pooling", f"pooling_param {{ {params} }}", x).check_exactly("y0", best)
+
+
+@pytest.mark.parametrize("sides", [(1, 0, 0, 2), (0, 2, 1, 1), (0, 1, 0, 1), (2, 0, 2, 1), (1, 1, 1, 1), (0, 0, 0, 1)])
+@pytest.mark.parametrize("mode", ["true", "false"])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_pads_for_each_side(one: One, sides: tuple[int, int, int, int], mode: str, stride: int) -> None:
+    x = normal(2, 3, 7, 6)
+    top, bottom, left, right = sides
+    rounding = "CEIL" if mode == "true" else "FLOOR"
+    best, mask, mean = pooled(x, (3, 3), (stride, stride), (top, left), rounding, (bottom, right))
+    params = f"kernel_size: 3 stride: {stride} ceil_mode: {mode} " + " ".join(
+        f"pad_{side}: {pad}" for side, pad in zip("tblr", sides, strict=True)
+    )
+    found = one("Pooling", f"pooling_param {{ {params} }}", x, tops=2)
+    found.check_exactly("y0", best)
+    found.check_exactly("y1", mask)
+    one("Pooling", f"pooling_param {{ pool: AVE {params} }}", x).check("y0", mean)
+
+
+@pytest.mark.parametrize(
     ("params", "words"),
     [
+        ("kernel_size: 2 pad_l: 2", "pad 2 with kernel 2"),
+        ("kernel_size: 2 pad: 0 pad_l: 1", "for each side and in another way too"),
+        ("global_pooling: true pad_b: 1", "global_pooling: true needs pad 0 and stride 1"),
         ("", "neither kernel_size, kernel_h and kernel_w, nor global_pooling"),
         ("kernel_size: 0", "kernel 0x0"),
         ("kernel_size: 2 stride: 0", "stride 0x0"),

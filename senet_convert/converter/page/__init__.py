@@ -11,7 +11,7 @@ from string import Template
 
 from . import layer_table
 from .markup import Html, facts, join, listing, plural, tag
-from .page_sections import SECTIONS, Report
+from .sections import SECTIONS, Report
 
 VERDICTS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "unchecked": ("?", "Not checked")}  # mark, word
 FAULTS = 12  # how many are shown before the rest is folded away

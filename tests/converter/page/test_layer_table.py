@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from senet_convert.converter import page
-from senet_convert.converter.markup import figure, shape
+from senet_convert.converter.page.markup import figure, shape
 
 from . import pages
 from .pages import Element, Report, entries, failed, parse
