@@ -62,7 +62,7 @@ def main() -> None:
 def one_round(model: Model, spinning: Model, items: tuple[Item, ...], batch: int) -> tuple[float, float, float, float]:
     """Images/s of the bare session (quiet, spinning), of decoding alone, of the whole."""
     count = len(items) // batch * batch
-    ready = np.zeros((batch, model.preprocess.channels, *model.preprocess.size), np.float32)
+    ready = model.preprocess.blank(batch)
     speeds = []
     for session in (model, spinning):
         start = time.perf_counter()

@@ -3,10 +3,12 @@
     model.onnx          the network for onnxruntime; its metadata hold preprocessing, class names and source digests
     model.onnx.data     its weights, only where the model exceeds protobuf's 2 GiB
     model.safetensors   the weights of the PyTorch net, by the names of its state_dict
+    model.prototxt      the network as it was converted, in today's form: what `to-caffe` needs to go back
     report.json         what was converted, checked and dropped (see docs/report.md)
     report.html         the same, to be read by a person
 
 A bundle appears whole or not at all: it is written under a temporary name beside its place and renamed at the end.
+So do single files that commands write.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from .errors import ConvertError
 
 ONNX = "model.onnx"
 WEIGHTS = "model.safetensors"
+DEFINITION = "model.prototxt"
 REPORT = "report.json"
 PAGE = "report.html"
 
@@ -36,21 +39,41 @@ def writing(folder: Path, force: bool = False) -> Iterator[Path]:
     Raises ConvertError when `folder` is taken: by anything, or with `force` by anything that is not a bundle.
     """
     refuse_taken(folder, force)
-    made = _make_parents(folder.parent)
+    with _temporary(folder) as temporary:
+        yield temporary
+        _make_ordinary(temporary)
+        _replace(temporary, folder)
+
+
+@contextmanager
+def writing_files(places: Sequence[Path], force: bool = False) -> Iterator[list[Path]]:
+    """Temporary files, all of one folder, that become `places` together when the block ends well.
+
+    Raises ConvertError when a place is taken: by anything, or with `force` by anything that is not a file.
+    """
+    refuse_taken_files(places, force)
+    with _temporary(places[0]) as temporary:
+        written = [temporary / place.name for place in places]
+        yield written
+        _replace_files(written, places, temporary)
+
+
+@contextmanager
+def _temporary(place: Path) -> Iterator[Path]:
+    """A folder beside `place`, gone at the end; after a fault, the parents that were made for it are gone too."""
+    made = _make_parents(place.parent)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
         try:
             yield temporary
-            _make_ordinary(temporary)
-            _replace(temporary, folder)
-        except OSError as fault:
-            raise ConvertError(_explain(fault, folder)) from fault
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except BaseException:
+    except BaseException as fault:
         for parent in made:
             if parent.exists() and not any(parent.iterdir()):
                 parent.rmdir()
+        if isinstance(fault, OSError):
+            raise ConvertError(_explain(fault, place)) from fault
         raise
 
 
@@ -62,6 +85,15 @@ def refuse_taken(folder: Path, force: bool) -> None:
         raise ConvertError(f"{folder}: it exists already; give another folder with -o, or replace it with --force")
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / REPORT).is_file()):
         raise ConvertError(f"{folder}: it is not a folder that senet-convert wrote, so --force leaves it alone")
+
+
+def refuse_taken_files(places: Sequence[Path], force: bool) -> None:
+    """The same for single files: with `force`, a file may be replaced by another."""
+    for place in places:
+        if (place.exists() or place.is_symlink()) and not force:
+            raise ConvertError(f"{place}: it exists already; give another name with -o, or replace it with --force")
+        if place.exists() and not place.is_file():
+            raise ConvertError(f"{place}: it is not a file, so --force leaves it alone")
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -103,6 +135,23 @@ def _replace(temporary: Path, folder: Path) -> None:
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace_files(written: Sequence[Path], places: Sequence[Path], temporary: Path) -> None:
+    """All of them or none: what stood there before comes back when one cannot be replaced."""
+    old = Path(tempfile.mkdtemp(dir=temporary))
+    try:
+        for file, place in zip(written, places, strict=True):
+            if place.exists():
+                place.rename(old / place.name)
+            file.rename(place)
+    except BaseException:
+        for file, place in zip(written, places, strict=True):
+            if (old / place.name).exists():
+                (old / place.name).replace(place)
+            elif not file.exists():
+                place.unlink(missing_ok=True)
+        raise
 
 
 def _make_ordinary(folder: Path) -> None:

@@ -19,6 +19,8 @@ COMMANDS = {
     "classify": "Name what is in images, with a converted model.",
     "validate": "Measure top-1 and top-5 errors on labelled images, and diagnose a wrong one.",
     "inspect": "Show layers, shapes, parameters and multiply-accumulates of a network.",
+    "upgrade": "Write a network of 2013 or 2014 in today's form of prototxt and caffemodel.",
+    "to-caffe": "Write a converted, perhaps fine-tuned network as prototxt and caffemodel again.",
     "demo": "Convert the embedded network, check it, and reproduce Caffe's probabilities.",
     "completion": "Print the completion script for a shell.",
 }
@@ -34,7 +36,7 @@ class _Main(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f".commands.{cmd_name}", __package__).command
+        command: click.Command = import_module(f".commands.{cmd_name.replace('-', '_')}", __package__).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from senet_convert.converter.graph import Graph, build
+from senet_convert.converter.layers.normalise import BatchNorm
 from senet_convert.converter.passes import Options
 from senet_convert.proto import NetDef, caffe_pb2, read_caffemodel, read_prototxt
 from senet_convert.proto.netdef import Shape
@@ -64,8 +65,10 @@ def fill(net: caffe_pb2.NetParameter, definition: NetDef, seed: int = 0) -> None
     layers = {layer.name: layer for layer in net.layer}
     for want in build(definition, None).wanted:
         blobs = [random.normal(0, 0.5, shape).astype("<f4") for shape in want.shapes]
-        if want.layer.statistics:
-            blobs[1] = np.abs(blobs[1]) + np.float32(0.5)
+        if "variance" in want.layer.statistics.intersection(want.layer.names(len(blobs))):
+            place = want.layer.names(len(blobs)).index("variance")
+            blobs[place] = np.abs(blobs[place]) + np.float32(0.5)
+        if isinstance(want.layer, BatchNorm):
             blobs[2] = np.full(1, 0.9, "<f4")
         layers[want.name].blobs.extend(blob(values) for values in blobs)
 

@@ -89,3 +89,61 @@ def test_reports_are_read_back(tmp_path: Path) -> None:
     assert bundle.read_report(tmp_path / "net") == {"name": "Müller"}
     with pytest.raises(ConvertError, match="not a bundle"):
         bundle.read_report(tmp_path)
+
+
+# ---- single files ----------------------------------------------------------------------------------------------------
+
+
+def write_both(folder: Path, text: str = "new", force: bool = False) -> None:
+    with bundle.writing_files([folder / "a.txt", folder / "b.txt"], force) as places:
+        for place in places:
+            place.write_text(text)
+        assert not (folder / "a.txt").exists() or (folder / "a.txt").read_text() == "old"
+
+
+def test_files_appear_together(tmp_path: Path) -> None:
+    write_both(tmp_path / "x" / "y")
+    assert contents(tmp_path / "x" / "y") == ["a.txt", "b.txt"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x" / "y" / "a.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_files_are_replaced_by_force_only(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("old")
+    with pytest.raises(ConvertError, match=r"b\.txt: it exists already"):
+        write_both(tmp_path)
+    assert contents(tmp_path) == ["b.txt"]
+    write_both(tmp_path, force=True)
+    assert [(tmp_path / name).read_text() for name in contents(tmp_path)] == ["new", "new"]
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(ConvertError, match=r"a\.txt: it is not a file"):
+        write_both(tmp_path, force=True)
+
+
+@pytest.mark.parametrize("fault", [ValueError("x"), KeyboardInterrupt(), ConvertError("x")])
+def test_no_file_stays_after_a_fault(tmp_path: Path, fault: BaseException) -> None:
+    with pytest.raises(type(fault)), bundle.writing_files([tmp_path / "x" / "a.txt"]) as (place,):
+        place.write_text("half")
+        raise fault
+    assert contents(tmp_path) == []
+
+
+def test_old_files_come_back_when_one_cannot_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    wanted = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    with pytest.raises(ConvertError, match="cannot be written"), bundle.writing_files(wanted, force=True) as places:
+        for place in places[:2]:  # the third is missing
+            place.write_text("new")
+    assert contents(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(**_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", denied)
+    with pytest.raises(ConvertError, match=r"a\.txt: cannot be written: Permission denied"):
+        write_both(tmp_path / "x")
+    assert contents(tmp_path) == []

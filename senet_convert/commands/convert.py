@@ -24,6 +24,11 @@ from .shared import FILE, Labels, Mean, network, options, progress_on_stderr, re
 @click.option("--keep-going", is_flag=True, help="Write the bundle even when the check fails.")
 @click.option("--images", multiple=True, type=FILE, help="Check on these pictures (repeat the option).")
 @click.option("--reference", type=FILE, help="Check against your own Caffe's blobs, saved by numpy.savez.")
+@click.option(
+    "--size",
+    type=click.IntRange(1),
+    help="Another size of the input, in pixels: poolings that cover their whole map do so at this size too.",
+)
 @click.option("--resize", type=click.IntRange(1), help="Preprocessing: length of the shorter side before the crop.")
 @click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop; default: the input's.")
 @click.option(
@@ -46,6 +51,14 @@ from .shared import FILE, Labels, Mean, network, options, progress_on_stderr, re
     "--class-order",
     type=click.Choice(["devkit", "sorted"]),
     help="Number ILSVRC2012's classes so, by permuting the classifier; default: as in the caffemodel.",
+)
+@click.option(
+    "--input",
+    type=click.Choice(["blob", "image"]),
+    default="blob",
+    show_default=True,
+    help="What the ONNX model takes: the network's own blob, or 'image', pictures as uint8 (N, H, W, C), R G B; it "
+    "then holds the order of the channels, mean and scale itself.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -86,6 +99,7 @@ _PASSED_ON = (
     "force",
     "images",
     "reference",
+    "size",
     "resize",
     "crop",
     "mean",
@@ -94,4 +108,5 @@ _PASSED_ON = (
     "color",
     "labels",
     "class_order",
+    "input",
 )

@@ -135,6 +135,11 @@ def engine(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Folder where TensorRT keeps its engines and timings.",
             ),
             click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Images per run."),
+            click.option(
+                "--ten-crop",
+                is_flag=True,
+                help="Average over ten crops of each image: corners and centre, and these mirrored.",
+            ),
         ]
     ):
         command = option(command)
@@ -166,7 +171,8 @@ def open_model(path: Path, given: Mapping[str, Any]) -> Model:
     from ..deploy.providers import Tuning
 
     tuning = Tuning(cache=given["engine_cache"])
-    return Opened.open(path, given["provider"], given["threads"], spin=False, tuning=tuning)
+    model = Opened.open(path, given["provider"], given["threads"], spin=False, tuning=tuning)
+    return model.with_ten_crops() if given["ten_crop"] else model
 
 
 @contextmanager

@@ -13,6 +13,8 @@ import click
 
 from .shared import FILE, engine, fail, open_model, refusals, talk
 
+ENGINES = ("onnx", "torch", "caffe-generic")
+
 
 class Part(click.ParamType[Any]):
     """I/N: part I of N, from 1."""
@@ -25,6 +27,20 @@ class Part(click.ParamType[Any]):
         if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
             self.fail(f"'{value}' is not a part such as 1/4, the first of four", param, ctx)
         return int(number), int(count)
+
+
+class Engines(click.ParamType[Any]):
+    """NAME,NAME of engines."""
+
+    name = "engines"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A list of names."""
+        names = [word.strip() for word in str(value).split(",")]
+        for name in names:
+            if name not in ENGINES:
+                self.fail(f"'{name}' is none of {', '.join(ENGINES)}", param, ctx)
+        return names
 
 
 @click.command("validate")
@@ -45,11 +61,28 @@ class Part(click.ParamType[Any]):
     "sorted WordNet IDs. auto knows lists of ILSVRC2012's validation files, and takes others for the model's.",
 )
 @engine
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    type=Engines(),
+    metavar="NAME,...",
+    help="What computes: onnx (the model's file, the default), torch (the readable PyTorch net) or caffe-generic (the "
+    "Caffe graph, layer by layer). Several are run side by side; the first one's errors are judged.",
+)
+@click.option(
+    "--caffemodel", type=FILE, help="What torch and caffe-generic compute from; default: the source beside MODEL."
+)
+@click.option("--prototxt", type=FILE, help="Its definition; default: the one beside it.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; default: the usable cores.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many images, spread evenly over the set.")
 @click.option("--shard", type=Part(), metavar="I/N", help="Only every N-th image, from the I-th on.")
 @click.option("--resume", type=click.Path(dir_okay=False, path_type=Path), help="Journal: go on where a run stopped.")
-@click.option("--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write a CSV line per image.")
+@click.option(
+    "--predictions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a line per image: CSV, or .parquet.",
+)
 @click.option("--expect-top1", type=click.FloatRange(0, 100), help="Top-1 error in % that must come out, else exit 1.")
 @click.option("--tolerance", type=click.FloatRange(0), help="How far off it may be, in %.  [default: 0.2]")
 @click.option(
@@ -71,7 +104,7 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
         from ..deploy.imagesets import open_set
         from ..deploy.validate import validate
 
-        loaded = open_model(model, given)
+        loaded, *others = _opened(model, given)
         found = open_set(images, given["labels"], loaded.classes, loaded.outputs, given["label_order"])
         if given["shard"]:
             found = found.shard(*given["shard"])
@@ -79,7 +112,7 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
             found = found.limited(given["limit"])
         try:
             with _bar(quiet) as progress:
-                outcome = validate(loaded, found, _wishes(given), progress)
+                outcome = validate(loaded, found, _wishes(given), progress, others=others)
         except KeyboardInterrupt:
             fail("interrupted" + (f"; the same command goes on from {given['resume']}" if given["resume"] else ""))
         if not quiet:
@@ -95,6 +128,21 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
         if given["expect_top1"] is not None and verdict is not None and not verdict.holds:
             found_error = f"the top-1 error is {outcome.tally.top1_error:.2f} %"
             fail(f"{found_error}, expected {verdict.expected} ± {verdict.slack:.2f} %")
+
+
+def _opened(path: Path, given: dict[str, Any]) -> list[Any]:
+    """The model by each engine that was asked for, in that order."""
+    names = list(dict.fromkeys(name for names in given["engines"] for name in names)) or ["onnx"]
+    model = open_model(path, given)
+    found = {"onnx": model}
+    slow = [name for name in names if name != "onnx"]
+    if slow:
+        from ..converter.engines import engines
+
+        found |= {one.engine: one for one in engines(slow, model, given["caffemodel"], given["prototxt"])}
+    elif given["caffemodel"] or given["prototxt"]:
+        raise click.UsageError("--caffemodel and --prototxt are for --engine torch or caffe-generic")
+    return [found[name] for name in names]
 
 
 def _wishes(given: dict[str, Any]) -> Any:

@@ -87,6 +87,7 @@ class Subject:
     """What is checked: the graph with its runner, the family net if there is one, and the ONNX files.
 
     `witness` computes every blob; `delivered` is what the user gets (the same file when all blobs were asked for).
+    `fed` is what `delivered` takes where that is not what the graph takes: pictures, of which the inputs were made.
     """
 
     graph: Graph
@@ -95,6 +96,7 @@ class Subject:
     net: nn.Module
     witness: Path
     delivered: Path
+    fed: Mapping[str, Array] | None = None
 
 
 def compare(
@@ -104,7 +106,7 @@ def compare(
     graph = subject.graph
     _require_memory(graph, inputs)
     # The delivered file first: the memory that its session leaves is what the next one needs.
-    delivered = {} if subject.delivered == subject.witness else _run_onnx(subject.delivered, inputs)
+    delivered = {} if subject.delivered == subject.witness else _run_onnx(subject.delivered, subject.fed or inputs)
     tensors = to_tensors(graph, inputs, torch.float32)
     engines = _engines(subject, inputs, tensors, reference)
     delivered = delivered or {name: engines[ONNX][graph.blobs[name]] for name in graph.outputs}

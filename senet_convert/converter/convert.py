@@ -18,11 +18,23 @@ from torch import nn
 
 from .. import bundle
 from ..deploy.classes import DEVKIT, ORDERS, Classes, read_labels
-from ..deploy.preprocess import Preprocess, read_image
+from ..deploy.preprocess import BLOB, IMAGE, Preprocess, read_image
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..proto import NetDef, read_caffemodel, read_prototxt
-from . import class_order, families, graph, landed, onnx_export, pictures, preprocessing, reference, report
+from . import (
+    class_order,
+    families,
+    graph,
+    image_input,
+    landed,
+    onnx_export,
+    pictures,
+    preprocessing,
+    reference,
+    report,
+    resize,
+)
 from .check import Check, Subject, compare, read_reference
 from .definition import write_definition
 from .families import Match
@@ -35,7 +47,7 @@ Array = NDArray[Any]
 Progress = Callable[[str], None]
 
 # What the published errors of the released networks were measured with; a caffemodel alone does not say it.
-RELEASED_RESIZE, RELEASED_MEAN = 256, (104.0, 117.0, 123.0)
+RELEASED_RESIZE, RELEASED_SIZE, RELEASED_MEAN = 256, 224, (104.0, 117.0, 123.0)
 ILSVRC_CLASSES = 1000
 WITNESS = "witness.onnx"  # the model with every blob as an output, for the check only
 
@@ -53,6 +65,7 @@ class Wishes:
     force: bool = False
     images: tuple[Path, ...] = ()
     reference: Path | None = None
+    size: int | None = None  # of the input, another one than the network's own
     resize: int | None = None
     crop: int | None = None
     mean: tuple[float, ...] | Path | None = None  # values, or a mean.binaryproto
@@ -61,6 +74,7 @@ class Wishes:
     color: str | None = None
     labels: Path | str | None = None  # a file, or 'devkit' or 'sorted'
     class_order: str | None = None  # 'devkit' or 'sorted'
+    input: str = BLOB  # what the ONNX file takes: BLOB, or IMAGE for pictures as uint8
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,18 @@ def find_prototxt(caffemodel: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def read(caffemodel: Path, prototxt: Path | None, options: Options) -> tuple[NetDef, Graph]:
-    """The network's definition and its graph with weights; without a prototxt, the caffemodel defines itself."""
-    net = read_prototxt(prototxt) if prototxt else None
+def read(caffemodel: Path, prototxt: Path | None, options: Options, size: int | None = None) -> tuple[NetDef, Graph]:
+    """The network's definition and its graph with weights; without a prototxt, the caffemodel defines itself.
+
+    `size` is another one of the input, see `resize`.
+    """
     weights = read_caffemodel(caffemodel)
-    return net or weights, graph.build(net or weights, weights, options)
+    net = read_prototxt(prototxt) if prototxt else weights
+    if size is None:
+        return net, graph.build(net, weights, options)
+    net, options, notes = resize.resized(net, options, size)
+    built = graph.build(net, weights, options)
+    return net, replace(built, warnings=(*built.warnings, *notes))
 
 
 def realise(net: NetDef, built: Graph) -> Loaded:
@@ -121,9 +142,15 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         if prototxt:
             sources.append(hasher.submit(identify, prototxt, "prototxt"))
         progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
-        loaded = realise(*read(caffemodel, prototxt, wishes.options))
+        loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size))
         digests = [source.result() for source in sources]
     preprocess = _preprocess(loaded, digests, wishes)
+    if wishes.input == IMAGE:
+        if wishes.reference:
+            raise ConvertError(
+                "--reference: holds what the network takes, not pictures; it cannot go with --input image"
+            )
+        preprocess = image_input.preprocess_for(loaded.graph, preprocess)
     classes = before = _classes(loaded.graph, digests, wishes.labels)
     if wishes.class_order:
         loaded, classes = _reordered(loaded, classes, wishes)
@@ -132,7 +159,11 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         metadata = report.metadata(digests, loaded, preprocess, classes)
         if classes.order != before.order:
             metadata["class_order_in_caffemodel"] = before.order
+        if wishes.size:
+            metadata["input_size"] = str(wishes.size)
         model = _export(loaded.graph, wishes, metadata)
+        if preprocess and preprocess.input == IMAGE:
+            model = image_input.take_images(model, preprocess)
         model.check()
         model.write(temporary / bundle.ONNX)
         _write_weights(loaded, temporary / bundle.WEIGHTS)
@@ -185,14 +216,19 @@ def _weights(loaded: Loaded, model: onnx_export.OnnxModel, folder: Path) -> tupl
 
 def _check(loaded: Loaded, wishes: Wishes, preprocess: Preprocess | None, folder: Path, progress: Progress) -> Check:
     delivered = witness = folder / bundle.ONNX
-    if not wishes.all_blobs:
+    if not wishes.all_blobs or wishes.input == IMAGE:
         witness = folder / WITNESS
         everything = onnx_export.export(loaded.graph, wishes.opset, onnx_export.all_blobs(loaded.graph))
         everything.write(witness)
     runner = loaded.module if isinstance(loaded.module, reference.GraphModule) else reference.lower(loaded.graph)
-    subject = Subject(loaded.graph, runner, loaded.match, loaded.module, witness, delivered)
     blobs = read_reference(wishes.reference, loaded.graph) if wishes.reference else None
     inputs, described = _inputs(loaded, wishes, preprocess, blobs)
+    fed = None
+    if preprocess and preprocess.input == IMAGE:
+        (name,) = loaded.graph.inputs
+        fed = {IMAGE: inputs[name]}
+        inputs = {name: preprocess.planes(inputs[name])}
+    subject = Subject(loaded.graph, runner, loaded.match, loaded.module, witness, delivered, fed)
     progress(f"checking every blob on {described}")
     try:
         return compare(subject, inputs, described, blobs)
@@ -205,7 +241,10 @@ def _check(loaded: Loaded, wishes: Wishes, preprocess: Preprocess | None, folder
 def _inputs(
     loaded: Loaded, wishes: Wishes, preprocess: Preprocess | None, blobs: Mapping[str, Array] | None
 ) -> tuple[dict[str, Array], str]:
-    """What the check computes on: the reference's own inputs, a person's images, or smooth pictures."""
+    """What the check computes on: the reference's own inputs, a person's images, or smooth pictures.
+
+    As the ONNX file takes them, but under the names of the network's inputs; and what they are, in words.
+    """
     if blobs is not None:
         return {name: blobs[name] for name in loaded.graph.inputs}, f"the inputs of {wishes.reference}"
     if wishes.images:
@@ -217,6 +256,8 @@ def _inputs(
         if loaded.graph.batched[name][0] not in (None, len(batch)):
             raise ConvertError(f"the network takes batches of {loaded.graph.shapes[name][0]} images, not {len(batch)}")
         return {name: batch}, f"{len(images)} images"
+    if preprocess and preprocess.input == IMAGE:
+        return image_input.samples(loaded.graph), "smooth synthetic pictures"
     mean, scale = (preprocess.mean, preprocess.scale) if preprocess else ((), 1.0)
     made = pictures.inputs(loaded.graph, mean, scale)
     return dict(made), "smooth synthetic pictures" if preprocess else "synthetic inputs"
@@ -239,7 +280,8 @@ def _preprocess(loaded: Loaded, sources: Sequence[Source], wishes: Wishes) -> Pr
             raise ConvertError(f"--{', --'.join(asked)}: only for a network with one image input of 1 or 3 channels")
         return None
     if any(source.release for source in sources):
-        found = replace(found, resize=RELEASED_RESIZE, mean=found.mean or RELEASED_MEAN)
+        shorter = round(RELEASED_RESIZE * max(found.size) / RELEASED_SIZE)
+        found = replace(found, resize=shorter, mean=found.mean or RELEASED_MEAN)
     return replace(found, **asked)
 
 

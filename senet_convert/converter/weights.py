@@ -152,8 +152,9 @@ def _suspicious(want: Wanted, blobs: Sequence[Array]) -> list[str]:
         nan, inf = int(np.isnan(blob).sum()), int(np.isinf(blob).sum())
         if nan or inf:
             found.append(f"layer '{want.name}', blob {i}: {nan} values are NaN and {inf} infinite, of {blob.size}")
-    if "variance" in want.layer.statistics:
-        prepared = dict(zip(want.layer.names(len(blobs)), want.layer.prepare(blobs), strict=True))
+    names = want.layer.names(len(blobs))
+    if "variance" in want.layer.statistics.intersection(names):
+        prepared = dict(zip(names, want.layer.prepare(blobs), strict=True))
         negative = int((prepared["variance"] < -getattr(want.layer, "eps", 0.0)).sum())
         if negative:
             found.append(

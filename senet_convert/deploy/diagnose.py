@@ -20,7 +20,7 @@ from .classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 from .images import Image, decode
 from .loader import Item
 from .model import Model
-from .preprocess import Preprocess
+from .preprocess import IMAGE, Preprocess
 from .tally import TOP
 
 BATCH = 32
@@ -203,10 +203,15 @@ def _errors(order: Ints, labels: Ints) -> tuple[float, float]:
 
 
 def variations(now: Preprocess, images: Sequence[Image]) -> list[_Change]:
-    """Each property of the preprocessing as it is likelier to be, one at a time."""
-    found = [*(_colors(now) if now.channels == 3 else ()), *_means(now, images), *_sizes(now)]
+    """Each property of the preprocessing as it is likelier to be, one at a time.
+
+    Of a model that takes pictures only what happens outside of it: size and resampling.
+    """
+    inside = now.input == IMAGE
+    found = [] if inside else [*(_colors(now) if now.channels == 3 else ()), *_means(now, images)]
+    found += _sizes(now)
     for scale in SCALES:
-        if not np.isclose(scale, now.scale, rtol=0.05):
+        if not inside and not np.isclose(scale, now.scale, rtol=0.05):
             fault = f"the values are scaled by {now.scale:.4g}, the network expects {scale:.4g} (times 0..255)"
             found.append(_Change("scale", fault, f"convert with --scale {scale:.6g}", replace(now, scale=scale)))
     other = "pil" if now.resample == "opencv" else "opencv"

@@ -24,6 +24,7 @@ def fingerprint(model: Model, items: Sequence[Item]) -> dict[str, Any]:
     stat = model.path.stat()
     return {
         "format": FORMAT,
+        "engine": model.engine,
         "model": [model.path.name, stat.st_size, model.session.metadata.get("sources", str(stat.st_mtime_ns))],
         "preprocess": model.preprocess.to_json(),
         "images": len(items),

@@ -38,13 +38,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch: `images` is float32 (N, C, H, W) for the `items` that could be read; `broken` are (name, reason).
+    """A batch: `images` is what the model takes for the `items` that could be read; `broken` are (name, reason).
 
     `order` are the names of all of them, in the order asked.
     """
 
     items: tuple[Item, ...]
-    images: NDArray[np.float32]
+    images: NDArray[Any]
     broken: tuple[tuple[str, str], ...]
     order: tuple[str, ...]
 
@@ -66,8 +66,8 @@ def load(items: Iterable[Item], preprocess: Preprocess, batch: int, workers: int
         pool.shutdown(cancel_futures=True)
 
 
-def read(item: Item, preprocess: Preprocess) -> NDArray[np.float32]:
-    """One picture as the network's input, float32 (C, H, W). Raises ConvertError that begins with its name."""
+def read(item: Item, preprocess: Preprocess) -> NDArray[Any]:
+    """One picture as the model takes it. Raises ConvertError that begins with its name."""
     try:
         return preprocess.apply(decode(item.read(), item.name, preprocess.channels))
     except OSError as fault:
@@ -92,5 +92,4 @@ def _gather(futures: list[tuple[Item, Future[Any]]], preprocess: Preprocess) -> 
         else:
             items.append(item)
     order = tuple(item.name for item, _ in futures)
-    empty = np.zeros((0, preprocess.channels, *preprocess.size), np.float32)
-    return Loaded(tuple(items), np.stack(images) if images else empty, tuple(broken), order)
+    return Loaded(tuple(items), np.stack(images) if images else preprocess.blank(0), tuple(broken), order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from .providers import AUTO, Tuning
 from .session import Session
 
 Floats = NDArray[np.float32]
+Compute = Callable[[NDArray[Any]], NDArray[Any]]
 
+ONNX = "onnx"  # the engine that every model has: onnxruntime on the file
+
+PICTURES = 4  # axes of a batch of pictures; ten crops of each are one more
+PUBLISHED_SIZE = (224, 224)  # of the single crop that published errors were measured with
 _SUM_TOLERANCE = 1e-3  # of the probabilities of one image; float32 leaves about 1e-6, half precision 1e-4
 
 
@@ -36,7 +41,8 @@ class Published:
 class Model:
     """A network with one image input that gives one value per class.
 
-    `outputs` is the number of classes, `published` what is known of a recognised release.
+    `outputs` is the number of classes, `published` what is known of a recognised release. `compute` takes the session's
+    place where something else than onnxruntime computes the network; `engine` is its name.
     """
 
     path: Path
@@ -46,6 +52,8 @@ class Model:
     output: str
     outputs: int
     published: Published | None = field(default=None)
+    engine: str = ONNX
+    compute: Compute | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -71,37 +79,69 @@ class Model:
         if classes.labels and len(classes.labels) != outputs:
             raise ConvertError(f"{file}: {len(classes.labels)} labels for the {outputs} classes of '{output}'")
         preprocess = Preprocess.from_json(session.metadata["preprocess"])
-        return cls(file, session, preprocess, classes, output, outputs, _published(file.parent))
+        published = _published(file.parent) if preprocess.size == PUBLISHED_SIZE else None
+        return cls(file, session, preprocess, classes, output, outputs, published)
 
     def with_preprocess(self, preprocess: Preprocess) -> Model:
         """The same network, fed in another way."""
         return replace(self, preprocess=preprocess)
 
+    def with_ten_crops(self) -> Model:
+        """The same network on ten crops of each picture; published errors say nothing of these. Raises ConvertError."""
+        return replace(self, preprocess=replace(self.preprocess, ten_crop=True), published=None)
+
+    def with_engine(self, engine: str, compute: Compute) -> Model:
+        """The same network, computed by `compute`: a batch as the session takes it -> the values of `output`."""
+        return replace(self, engine=engine, compute=compute)
+
+    @property
+    def provider(self) -> str:
+        """What computes: onnxruntime's provider, or 'cpu' where another engine does."""
+        return "cpu" if self.compute else self.session.provider
+
+    @property
+    def computed_by(self) -> str:
+        """In words: the provider, or the engine in onnxruntime's place."""
+        return self.provider if self.compute is None else f"{self.engine} on {self.provider}"
+
     def classify(self, images: Sequence[Image]) -> Floats:
         """Images as read by `read_image` -> probabilities, float32 (N, classes)."""
         return self.probabilities(self.preprocess.batch(images))
 
-    def probabilities(self, batch: Floats) -> Floats:
-        """Preprocessed images, float32 (N, C, H, W) -> probabilities, float32 (N, classes).
+    def probabilities(self, batch: NDArray[Any]) -> Floats:
+        """Preprocessed images, as `Preprocess.batch` gives them -> probabilities, float32 (N, classes).
+
+        Of pictures in ten crops the mean; no more crops run at once than there are pictures.
 
         A network that ends without a softmax gets one. Batches are cut and padded to the sizes that the network or the
         provider asks for. Raises ConvertError when an output is not finite.
         """
         (name,) = self.session.inputs
-        first = self.session.shapes[name][0]
-        sizes = (first,) if isinstance(first, int) else self.session.buckets
+        views = batch.reshape(-1, *batch.shape[2:]) if batch.ndim > PICTURES else batch
+        sizes = self._sizes(name)
         step = max(sizes, default=len(batch))
-        parts = [self._run(name, batch[at : at + step], sizes) for at in range(0, len(batch), step)]
-        scores = np.concatenate(parts).reshape(len(batch), self.outputs)
+        parts = [self._run(name, views[at : at + step], sizes) for at in range(0, len(views), step)]
+        scores = np.concatenate(parts).reshape(len(views), self.outputs)
         if not np.isfinite(scores).all():
-            raise ConvertError(f"{self.path}: the output '{self.output}' is not finite for some images")
-        return _as_probabilities(scores)
+            by = "" if self.engine == ONNX else f" by the engine '{self.engine}'"
+            raise ConvertError(f"{self.path}: the output '{self.output}'{by} is not finite for some images")
+        found = _as_probabilities(scores)
+        return found.reshape(len(batch), -1, self.outputs).mean(axis=1) if batch.ndim > PICTURES else found
 
-    def _run(self, name: str, batch: Floats, sizes: Sequence[int]) -> NDArray[Any]:
+    def _sizes(self, name: str) -> tuple[int, ...]:
+        """The sizes that batches are padded to; none where any will do."""
+        first = self.session.shapes[name][0]
+        if isinstance(first, int):
+            return (first,)
+        return () if self.compute else self.session.buckets
+
+    def _run(self, name: str, batch: NDArray[Any], sizes: Sequence[int]) -> NDArray[Any]:
         count = len(batch)
         lacking = min((size for size in sizes if size >= count), default=count) - count
         if lacking:
             batch = np.concatenate([batch, np.zeros((lacking, *batch.shape[1:]), batch.dtype)])
+        if self.compute:
+            return self.compute(batch)[:count]
         return self.session.run({name: batch}, [self.output])[self.output][:count]
 
 

@@ -22,6 +22,8 @@ __all__ = ["COLORS", "RESAMPLES", "Image", "Preprocess", "read_image"]
 
 RESAMPLES = ("opencv", "pil")
 COLORS = ("bgr", "rgb")
+BLOB, IMAGE = "blob", "image"
+INPUTS = (BLOB, IMAGE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Preprocess:
     channels  3 (colour) or 1 (grey)
     resample  'opencv': INTER_LINEAR, without antialiasing; 'pil': Pillow's bilinear filter, with it
     color   order of the network's channels, 'bgr' as with Caffe's own tools, or 'rgb'
+    input   'blob': the file takes what the network takes; 'image': it takes uint8 (H, W, C), R G B or grey, and holds
+            the change of order, mean and scale itself
+    ten_crop  a picture becomes ten inputs: the corners and the centre, then these mirrored (as Caffe's oversample)
     """
 
     size: tuple[int, int]
@@ -44,6 +49,8 @@ class Preprocess:
     channels: int = 3
     resample: str = "opencv"
     color: str = "bgr"
+    input: str = BLOB
+    ten_crop: bool = False
 
     def __post_init__(self) -> None:
         if len(self.mean) not in (0, 1, self.channels):
@@ -53,10 +60,15 @@ class Preprocess:
             raise ConvertError(
                 f"preprocessing: no {crop} crop fits into pictures whose shorter side is resized to {self.resize}"
             )
+        if self.ten_crop and (self.resize is None or self.size == (self.resize, self.resize)):
+            raise ConvertError(
+                "ten crops: the model does not crop, it resizes pictures to its input's size; convert it with "
+                "--resize, larger than that"
+            )
 
     def to_json(self) -> str:
-        """One line of JSON, as it stands in the metadata under 'preprocess'."""
-        return json.dumps(asdict(self))
+        """One line of JSON, as it stands in the metadata under 'preprocess'; there `ten_crop` is never asked for."""
+        return json.dumps({key: value for key, value in asdict(self).items() if key != "ten_crop" or value})
 
     @classmethod
     def from_json(cls, text: str) -> Preprocess:
@@ -71,33 +83,50 @@ class Preprocess:
             found = cls(**{**data, "size": tuple(data["size"]), "mean": tuple(data.get("mean", ()))})
         except (ValueError, TypeError, KeyError, AttributeError) as fault:
             raise ConvertError(f"the model's preprocessing is not readable: {fault!r}") from fault
-        if found.resample not in RESAMPLES or found.color not in COLORS:
+        if found.resample not in RESAMPLES or found.color not in COLORS or found.input not in INPUTS:
             raise ConvertError(f"the model's preprocessing is unknown to this version: {text}")
         return found
 
-    def batch(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Images as read by `read_image` -> float32 (N, C, H, W)."""
+    def blank(self, count: int) -> NDArray[Any]:
+        """Zeros of the shape and type that `count` pictures have as the file's input."""
+        if self.input == IMAGE:
+            return np.zeros((count, *self.size, self.channels), np.uint8)
+        return np.zeros((count, self.channels, *self.size), np.float32)
+
+    def batch(self, images: Sequence[Image]) -> NDArray[Any]:
+        """Images as read by `read_image` -> what the file takes: float32 (N, C, H, W), or uint8 (N, H, W, C).
+
+        With `ten_crop` there is an axis of ten behind N.
+        """
         return np.stack([self.apply(image) for image in images])
 
-    def apply(self, image: Image) -> NDArray[np.float32]:
-        """One image as read by `read_image`, uint8 (H, W, C) -> float32 (C, H, W). Raises ConvertError."""
+    def apply(self, image: Image) -> NDArray[Any]:
+        """One image as read by `read_image`, uint8 (H, W, C) -> what the file takes. Raises ConvertError."""
+        pixels = self._crops(image)[:, :, :, ::-1]
+        found = np.ascontiguousarray(pixels) if self.input == IMAGE else self.planes(pixels)
+        return found if self.ten_crop else found[0]
+
+    def planes(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pictures of the right size, uint8 (N, H, W, C), R G B or grey -> the network's float32 (N, C, H, W)."""
+        ordered = pixels[:, :, :, ::-1] if self.color == "bgr" else pixels
+        values = ordered.astype(np.float32) - np.asarray(self.mean or (0.0,), np.float32)
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2) * np.float32(self.scale))
+
+    def _crops(self, image: Image) -> Image:
+        """The part of a picture that the network sees, or all ten: uint8 (crops, height, width, C)."""
         height, width = self.size
         if self.resize is None:
-            image = self._resized(image, height, width)
-        else:
-            short = min(image.shape[:2])
-            sides = (max(1, round(side * self.resize / short)) for side in image.shape[:2])
-            image = self._resized(image, *sides)
-            top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-            if top < 0 or left < 0:
-                raise ConvertError(
-                    f"a {height}x{width} crop does not fit: the shorter side is resized to {self.resize}"
-                )
-            image = image[top : top + height, left : left + width]
-        if self.color == "rgb":
-            image = image[:, :, ::-1]
-        planes = image.astype(np.float32) - np.asarray(self.mean or (0.0,), np.float32)
-        return np.ascontiguousarray(planes.transpose(2, 0, 1) * np.float32(self.scale))
+            return self._resized(image, height, width)[None]
+        short = min(image.shape[:2])
+        sides = (max(1, round(side * self.resize / short)) for side in image.shape[:2])
+        image = self._resized(image, *sides)
+        bottom, right = image.shape[0] - height, image.shape[1] - width
+        if bottom < 0 or right < 0:
+            raise ConvertError(f"a {height}x{width} crop does not fit: the shorter side is resized to {self.resize}")
+        places = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if self.ten_crop else []
+        places.append((bottom // 2, right // 2))
+        crops = np.stack([image[top : top + height, left : left + width] for top, left in places])
+        return np.concatenate([crops, crops[:, :, ::-1]]) if self.ten_crop else crops
 
     def _resized(self, image: Image, height: int, width: int) -> Image:
         if self.resample == "pil":

@@ -23,14 +23,15 @@ Array = NDArray[Any]
 
 _QUIET = 3  # onnxruntime's severity: errors only
 _SILENT = 4
+_DTYPES: dict[str, type[Any]] = {"tensor(uint8)": np.uint8}  # of inputs; all others are float32
 
 
 class Session:
     """An ONNX model loaded for inference.
 
-    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes and `output_shapes`
-    outputs to theirs, where an axis that is free is a name or None. `provider` is the one that is active, `metadata`
-    what the file carries.
+    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes, `dtypes` to their
+    types, and `output_shapes` outputs to their shapes, where an axis that is free is a name or None. `provider` is the
+    one that is active, `metadata` what the file carries.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Session:
         self.output_shapes: dict[str, list[int | str | None]] = {
             item.name: item.shape for item in self._session.get_outputs()
         }
+        self.dtypes = {item.name: _DTYPES.get(item.type, np.float32) for item in self._session.get_inputs()}
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._bindings: dict[tuple[Any, ...], Binding] = {}
         self._lock = threading.Lock()
@@ -73,7 +75,7 @@ class Session:
         return self.tuning.buckets if self.provider in providers.GPU else ()
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The wanted outputs (default: all), by name. Feeds are float32 arrays of the inputs' shapes."""
+        """The wanted outputs (default: all), by name. Feeds are arrays of the inputs' shapes and types."""
         names = list(self.outputs if outputs is None else outputs)
         given = {name: feeds[name] for name in self.inputs}
         if self.provider in providers.GPU:
@@ -99,7 +101,9 @@ class Session:
                 for name, dims in self.shapes.items()
             }
             if all(dim is not None for dims in shapes.values() for dim in dims):
-                self.run({name: np.zeros([dim or 0 for dim in dims], np.float32) for name, dims in shapes.items()})
+                self.run(
+                    {name: np.zeros([dim or 0 for dim in dims], self.dtypes[name]) for name, dims in shapes.items()}
+                )
 
 
 def _load(path: Path, options: Any, asked: str, tuning: Tuning) -> tuple[Any, str]:

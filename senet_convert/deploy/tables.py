@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .agreement import Agreement
 from .classify import Answer
 from .model import Model
 from .validate import Outcome, Verdict
@@ -28,18 +29,22 @@ def print_answers(answers: Sequence[Answer], model: Model) -> None:
             wnid = model.classes.wnid(index)
             name = f"{wnid}  {model.classes.label(index)}" if wnid else model.classes.label(index)
             console.print(_plain(f"    {probability:.4f}  {index:>4}  {name}"), soft_wrap=True)
-    console.print(_plain(f"class order: {model.classes.order}; computed by {model.session.provider}"), soft_wrap=True)
+    console.print(_plain(f"class order: {model.classes.order}; computed by {model.computed_by}"), soft_wrap=True)
 
 
 def print_outcome(outcome: Outcome, worst: int) -> None:
     """Errors, the verdict on them, the worst classes, the commonest mistakes, and the diagnosis."""
     console, tally, found = _console(), outcome.tally, outcome.plain()
     speed = f"{found['images_per_second']} images/s" if found["images_per_second"] else "all from the journal"
-    console.print(_plain(f"{outcome.model.path}: {tally.images} images, {speed}, computed by {found['provider']}"))
+    computed = f"computed by {outcome.model.computed_by}"
+    console.print(_plain(f"{outcome.model.path}: {tally.images} images, {speed}, {computed}"))
     console.print(_plain(f"class order: {found['class_order']}; {outcome.truth}"))
     if tally.broken:
         console.print(Text(f"{len(tally.broken)} more images cannot be read, and are not counted", style="yellow"))
     console.print(_errors(outcome))
+    if outcome.agreement:
+        console.print(_engines(outcome.agreement))
+        console.print(_pairs(outcome.agreement))
     if outcome.verdict:
         console.print(_verdict(outcome.verdict))
     if worst and tally.top1_wrong:
@@ -63,6 +68,21 @@ def _errors(outcome: Outcome) -> Table:
         top5.append("" if verdict.expected_top5 is None else f"{verdict.expected_top5} %")
     table.add_row("top-1", *top1)
     table.add_row("top-5", *top5)
+    return table
+
+
+def _engines(agreement: Agreement) -> Table:
+    table = Table("engine", "top-1 error", "top-5 error", "images/s", title="engines")
+    for name, tally in agreement.tallies.items():
+        speed = tally.images / agreement.seconds[name]
+        table.add_row(name, f"{tally.top1_error:.2f} %", f"{tally.top5_error:.2f} %", f"{speed:.1f}")
+    return table
+
+
+def _pairs(agreement: Agreement) -> Table:
+    table = Table("engines", "same top-1", "largest difference of a probability", title="agreement")
+    for pair in agreement.pairs:
+        table.add_row(" and ".join(pair.engines), f"{pair.same_top1} of {pair.images}", f"{pair.difference:.1e}")
     return table
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvertError
+from .agreement import Agreement
 from .cores import usable_cores
 from .diagnose import Diagnosis, diagnose
 from .imagesets import ImageSet
 from .journal import Journal, fingerprint
 from .loader import Item, Loaded, load
 from .model import Model
+from .predictions import Result, open_predictions
 from .tally import Judged, Tally, judge
 
 Progress = Callable[[int, int, int], None]  # done, of them from an earlier run, total
 Seen = Callable[[Sequence[Item], NDArray[np.float32]], None]
-Result = Judged | tuple[str, str]
 
 WHOLE_SET = 50_000  # pictures of the ILSVRC2012 validation set
 TOLERANCE, TOLERANCES = 0.2, {"SE-BN-Inception": 0.6}  # of a top-1 error in %, against the published one
@@ -38,7 +38,7 @@ class Wishes:
 
     batch, workers  pictures per run of the network; threads that decode (default: the cores)
     resume       journal of an earlier run, to be continued, or begun
-    predictions  CSV file to write: a line per picture
+    predictions  file to write, CSV or Parquet by its ending: a line per picture
     expect_top1  top-1 error in % that is expected; without it the published one of a recognised release
     tolerance    how far off that may be, in %; default as published results vary
     sample       pictures for the diagnosis; 0: none
@@ -68,7 +68,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a validation found. `seconds` are those of this run, `computed` the pictures judged in it."""
+    """What a validation found. `seconds` are those of this run, `computed` the pictures judged in it.
+
+    `agreement` holds every engine beside the model, where there were others.
+    """
 
     model: Model
     truth: str
@@ -77,13 +80,16 @@ class Outcome:
     computed: int
     verdict: Verdict | None = None
     diagnosis: Diagnosis | None = field(default=None)
+    agreement: Agreement | None = field(default=None)
 
     def plain(self) -> dict[str, Any]:
         """As data for JSON; docs/validate.md describes the keys."""
         tally, classes = self.tally, self.model.classes
         return {
             "model": str(self.model.path),
-            "provider": self.model.session.provider,
+            "engine": self.model.engine,
+            "provider": self.model.provider,
+            "crops": 10 if self.model.preprocess.ten_crop else 1,
             "class_order": classes.order,
             "labels_read_as": self.truth,
             "images": tally.images,
@@ -97,6 +103,7 @@ class Outcome:
             "images_per_second": round(self.computed / self.seconds, 2) if self.computed else None,
             "expected": _expected(self.verdict),
             "diagnosis": self.diagnosis.plain() if self.diagnosis else None,
+            **(self.agreement.plain() if self.agreement else {"engines": [], "agreement": []}),
             "per_class": tally.per_class(classes),
             "confusions": tally.confusions(classes),
         }
@@ -108,25 +115,56 @@ def validate(
     wishes: Wishes | None = None,
     progress: Progress | None = None,
     seen: Seen | None = None,
+    others: Sequence[Model] = (),
 ) -> Outcome:
     """Judge every picture. `seen` is given each batch with its probabilities, float32 (N, classes).
 
-    Raises ConvertError: no picture can be read, files cannot be written, or the journal is another run's.
+    `others` are further engines of the same network, run on the same batches; journal, predictions and diagnosis are
+    those of `model`. Raises ConvertError: no picture can be read, files cannot be written, or the journal is another
+    run's or cannot hold several engines.
     """
     wishes, start = wishes or Wishes(), time.perf_counter()
-    tally, computed = _count(model, images, wishes, progress, seen)
+    if others and wishes.resume:
+        raise ConvertError(f"{wishes.resume}: a journal holds the results of one engine; run each by itself")
+    agreement = Agreement([model, *others]) if others else None
+    tally, computed = _count(model, images, wishes, progress, _Run(model, agreement, seen))
     seconds = time.perf_counter() - start
     verdict = _verdict(model, tally, wishes, images.part)
     found = None
     high = verdict is not None and tally.top1_error > verdict.expected + verdict.slack
     if wishes.sample and (high or wishes.always):
-        found = diagnose(model, images.limited(wishes.sample).items, verdict.expected if verdict else None)
-    return Outcome(model, images.truth, tally, seconds, computed, verdict, found)
+        single = model.with_preprocess(replace(model.preprocess, ten_crop=False))
+        found = diagnose(single, images.limited(wishes.sample).items, verdict.expected if verdict else None)
+    return Outcome(model, images.truth, tally, seconds, computed, verdict, found, agreement)
 
 
-def _count(
-    model: Model, images: ImageSet, wishes: Wishes, progress: Progress | None, seen: Seen | None
-) -> tuple[Tally, int]:
+@dataclass(frozen=True)
+class _Run:
+    """What a batch goes through: the model, with other engines beside it if there are any."""
+
+    model: Model
+    agreement: Agreement | None
+    seen: Seen | None
+
+    def judged(self, loaded: Loaded) -> list[Result]:
+        """In the order of the set, broken pictures among the others."""
+        if not loaded.items:
+            return list(loaded.broken)
+        names, labels = [item.name for item in loaded.items], [item.label for item in loaded.items]
+        if self.agreement:
+            probabilities = self.agreement.probabilities(names, labels, loaded.images)
+        else:
+            probabilities = self.model.probabilities(loaded.images)
+        if self.seen:
+            self.seen(loaded.items, probabilities)
+        judged = judge(names, labels, probabilities)
+        if not loaded.broken:
+            return list(judged)
+        good, broken = iter(judged), dict(loaded.broken)
+        return [(name, broken[name]) if name in broken else next(good) for name in loaded.order]
+
+
+def _count(model: Model, images: ImageSet, wishes: Wishes, progress: Progress | None, run: _Run) -> tuple[Tally, int]:
     """Every picture's result, counted, and how many of them this run computed."""
     tally = Tally()
     with ExitStack() as stack:
@@ -134,9 +172,9 @@ def _count(
         if wishes.resume:
             journal = stack.enter_context(closing(Journal(wishes.resume, fingerprint(model, images.items))))
         if wishes.predictions:
-            write = stack.enter_context(closing(_Predictions(wishes.predictions, model)))
+            write = stack.enter_context(closing(open_predictions(wishes.predictions, model.outputs)))
         earlier = journal.done if journal else 0
-        for results in _all(model, images, wishes, journal, seen):
+        for results in _all(images, wishes, journal, run):
             for result in results:
                 tally.add(result) if isinstance(result, Judged) else tally.broken.append(result)
             if write:
@@ -149,32 +187,16 @@ def _count(
     return tally, tally.done - earlier
 
 
-def _all(
-    model: Model, images: ImageSet, wishes: Wishes, journal: Journal | None, seen: Seen | None
-) -> Iterator[Sequence[Result]]:
+def _all(images: ImageSet, wishes: Wishes, journal: Journal | None, run: _Run) -> Iterator[Sequence[Result]]:
     """The results of an earlier run, then those of this one, batch by batch."""
     if journal:
         yield from ([result] for result in journal.results())
     rest = images.items[journal.done if journal else 0 :]
-    for loaded in load(rest, model.preprocess, wishes.batch, wishes.workers or usable_cores()):
-        results = _judged(model, loaded, seen)
+    for loaded in load(rest, run.model.preprocess, wishes.batch, wishes.workers or usable_cores()):
+        results = run.judged(loaded)
         if journal:
             journal.write(results)
         yield results
-
-
-def _judged(model: Model, loaded: Loaded, seen: Seen | None) -> list[Result]:
-    """In the order of the set, broken pictures among the others."""
-    if not loaded.items:
-        return list(loaded.broken)
-    probabilities = model.probabilities(loaded.images)
-    if seen:
-        seen(loaded.items, probabilities)
-    judged = judge([i.name for i in loaded.items], [i.label for i in loaded.items], probabilities)
-    if not loaded.broken:
-        return list(judged)
-    good, broken = iter(judged), dict(loaded.broken)
-    return [(name, broken[name]) if name in broken else next(good) for name in loaded.order]
 
 
 def _verdict(model: Model, tally: Tally, wishes: Wishes, part: bool) -> Verdict | None:
@@ -204,29 +226,3 @@ def _expected(verdict: Verdict | None) -> dict[str, Any] | None:
         "within": round(verdict.slack, 3),
         "holds": verdict.holds,
     }
-
-
-class _Predictions:
-    """A CSV file: image, label, then class and probability of the best classes, and what is wrong with broken ones."""
-
-    def __init__(self, path: Path, model: Model) -> None:
-        try:
-            self._file = path.open("w", newline="", encoding="utf-8")
-        except OSError as fault:
-            raise ConvertError(f"{path}: cannot be written: {fault.strerror or fault}") from fault
-        self._writer = csv.writer(self._file)
-        self._columns = min(5, model.outputs)
-        ranks = [f"{kind}{rank}" for rank in range(1, self._columns + 1) for kind in ("class", "probability")]
-        self._writer.writerow(["image", "label", *ranks, "error"])
-
-    def add(self, results: Sequence[Result]) -> None:
-        for result in results:
-            if isinstance(result, Judged):
-                pairs = zip(result.top, result.probabilities, strict=True)
-                cells = [cell for index, p in pairs for cell in (index, f"{p:.7g}")]
-                self._writer.writerow([result.name, result.label, *cells, ""])
-            else:
-                self._writer.writerow([result[0], "", *[""] * (2 * self._columns), result[1]])
-
-    def close(self) -> None:
-        self._file.close()

@@ -83,11 +83,15 @@ class LayerDef:
     exclude: tuple[Rule, ...] = ()
     line: int | None = None
     faults: tuple[Fault, ...] = ()
+    rest: Params = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
 class NetDef:
-    """A whole network. `inputs` are those of the old `input:` header, None where it gives no shape."""
+    """A whole network. `inputs` are those of the old `input:` header, None where it gives no shape.
+
+    `rest`, here and in layers, are fields as the file sets them that inference does not use: for writing them again.
+    """
 
     name: str
     source: str
@@ -96,6 +100,7 @@ class NetDef:
     state: State = State()
     comments: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    rest: Params = field(default_factory=lambda: MappingProxyType({}))
 
 
 _COMMON = {
@@ -113,6 +118,10 @@ _COMMON = {
 }
 
 
+_REST_OF_LAYER = ("loss_weight", "phase", "propagate_down", "param")
+_REST_OF_NET = ("force_backward", "debug_info", "state")
+
+
 def from_tree(net: Tree, source: str, comments: tuple[str, ...] = ()) -> NetDef:
     """The NetDef of an upgraded NetParameter. Raises ReadError with every blob and name that is not well formed."""
     problems = Problems(source)
@@ -128,6 +137,7 @@ def from_tree(net: Tree, source: str, comments: tuple[str, ...] = ()) -> NetDef:
         state=State(level=state.get("level", 0), stages=tuple(state.get("stage", []))),
         comments=comments,
         faults=_faults(net),
+        rest=_frozen({key: net[key] for key in _REST_OF_NET if key in net}),
     )
 
 
@@ -181,6 +191,7 @@ def _layer(tree: Tree, problems: Problems) -> LayerDef:
         exclude=tuple(_rule(rule) for rule in tree.get("exclude", [])),
         line=tree.line,
         faults=tuple(tree.all_faults()),
+        rest=_frozen({key: tree[key] for key in _REST_OF_LAYER if key in tree}),
     )
 
 

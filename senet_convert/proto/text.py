@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from ctypes import c_float
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from google.protobuf.descriptor import Descriptor
 
 from ..errors import ReadError
+from .scalars import Token, integer, real, string
 from .tree import NET, Fault, Field, Tree, fields, name_of
+from .unknown import value_of
 
-MAX_BYTES = 1 << 26  # the largest public prototxt has under 1 MiB
+MAX_BYTES = 1 << 23  # the largest public prototxt has under 1 MiB
 MAX_DEPTH = 64  # of unknown messages; known ones nest no deeper than the format
 
 # Possessive repetitions ('++'): a broken file costs no backtracking.
@@ -35,25 +35,10 @@ _TOKEN = re.compile(
 )
 _COMMENT = re.compile(r"#([^\n]*)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
-_ESCAPE = re.compile(
-    rb"""\\(?:(?P<octal>[0-7]{1,3})|[xX](?P<hex>[0-9a-fA-F]{1,2})|u(?P<short>[0-9a-fA-F]{4})
-      |U(?P<long>[0-9a-fA-F]{8})|(?P<sign>.))""",
-    re.VERBOSE | re.DOTALL,
-)
-_SIGNS = {**dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True)), **{sign: sign for sign in b"\\'\"?"}}
 _TRUE, _FALSE = {"true", "True", "t"}, {"false", "False", "f"}
 _CLOSING = {"{": "}", "<": ">"}
 _LIMITS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1)}
 SHOWN = 40  # characters of a token in a message
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token: a name, a number, a string with its quotes, a mark, or the end; `at` is its offset."""
-
-    kind: str
-    text: str
-    at: int
 
 
 def read_text(path: Path) -> tuple[Tree, tuple[str, ...]]:
@@ -94,8 +79,9 @@ class _Parser:
             name, at = self._take("name", "a field name")
             known = table.get(name)
             if known is None:
-                tree.faults.append(Fault(self._line(at), f"unknown field {_short(name)} of {kind.name}"))
-                self._skip_value(_short(name))
+                value = value_of(self._skip_value(_short(name)))
+                fault = f"unknown field {_short(name)} of {kind.name}"
+                tree.faults.append(Fault(self._line(at), fault, (name,), value))
             elif known.repeated:
                 tree.setdefault(name, []).extend(self._repeated(known, tree))
             elif name in tree:
@@ -158,8 +144,8 @@ class _Parser:
         if field.kind == "enum":
             return self._enum(field, token, tree)
         if field.kind in ("float", "double"):
-            return _float(token.text, single=field.kind == "float")
-        number = _integer(token.text)
+            return real(token.text, single=field.kind == "float")
+        number = integer(token.text)
         if field.kind == "bool":
             return (
                 True if token.text in _TRUE or number == 1 else False if token.text in _FALSE or number == 0 else None
@@ -168,7 +154,7 @@ class _Parser:
         return number if number is not None and low <= number <= high else None
 
     def _enum(self, field: Field, token: Token, tree: Tree) -> str:
-        number = _integer(token.text)
+        number = integer(token.text)
         name = field.names.get(number, token.text) if number is not None else token.text
         if name not in field.values:
             known = ", ".join(field.values)
@@ -185,15 +171,16 @@ class _Parser:
     def _piece(self, what: str) -> bytes:
         text, at = self._take("string", what)
         try:
-            return _ESCAPE.sub(_unescaped, text[1:-1].encode("utf-8", errors="surrogateescape"))
+            return string(text)
         except ValueError as fault:
             self._fail(at, str(fault))
 
-    def _skip_value(self, name: str) -> None:
-        """Step over the value of an unknown field: a scalar, a list, or a message however deep."""
+    def _skip_value(self, name: str) -> list[Token]:
+        """Step over the value of an unknown field: a scalar, a list, or a message however deep. Gives its tokens."""
         if self.token.text == ":":
             self._advance()
         open_marks: list[str] = []
+        tokens: list[Token] = []
         while True:
             token = self.token
             if token.kind == "end":
@@ -206,11 +193,13 @@ class _Parser:
                 open_marks.pop()
             elif token.text in ("}", ">", "]") or (token.kind == "mark" and not open_marks):
                 self._fail(token.at, f"the unknown field {name} has no value before {_shown(token)}")
+            tokens.append(token)
             self._advance()
             if not open_marks:
                 while token.kind == "string" and self.token.kind == "string":
+                    tokens.append(self.token)
                     self._advance()
-                return
+                return tokens
 
     def _take(self, kind: str, what: str) -> tuple[str, int]:
         token = self.token
@@ -258,39 +247,3 @@ def _short(text: str) -> str:
 def _readable(text: str) -> str:
     """Without the surrogates that stand for bytes that are not UTF-8: they could not be printed."""
     return name_of(text.encode("utf-8", errors="surrogateescape"))
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    """The bytes of one escape. Raises ValueError where the text format has no such escape."""
-    for kind, base in (("octal", 8), ("hex", 16)):
-        if match[kind] is not None and int(match[kind], base) < 256:
-            return bytes([int(match[kind], base)])
-    point = match["short"] or match["long"]
-    if point and int(point, 16) <= 0x10FFFF:
-        return chr(int(point, 16)).encode("utf-8", errors="surrogatepass")
-    if match["sign"] is not None and match["sign"][0] in _SIGNS:
-        return bytes([_SIGNS[match["sign"][0]]])
-    raise ValueError(f"'{name_of(match.group())}' is not an escape of the text format")
-
-
-def _integer(text: str) -> int | None:
-    sign, digits = (-1, text[1:].lstrip()) if text.startswith("-") else (1, text)
-    try:
-        if digits[:2] in ("0x", "0X"):
-            return sign * int(digits, 16)
-        return sign * int(digits, 8 if digits.startswith("0") and digits != "0" else 10)
-    except ValueError:
-        return None
-
-
-def _float(text: str, single: bool) -> float | None:
-    """A number, or inf, infinity or nan; rounded to float32 as Caffe holds it when `single`."""
-    digits = "".join(text.split()).lower()
-    try:
-        if "x" in digits:
-            value = float(int(digits, 16))
-        else:
-            value = float(digits if "inf" in digits else digits.removesuffix("f"))
-    except (ValueError, OverflowError):
-        return None
-    return c_float(value).value if single else value

@@ -7,7 +7,7 @@ format does not know.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -20,10 +20,16 @@ from . import caffe_pb2
 
 @dataclass(frozen=True)
 class Fault:
-    """Something in a message that Caffe's format does not know. It counts only where the message counts."""
+    """Something in a message that Caffe's format does not know. It counts only where the message counts.
+
+    For an unknown field in a text, `path` is its name behind those of the messages that it stands in, and `value` what
+    unknown.py makes of it. In a binary fields have numbers only, and `path` is ().
+    """
 
     line: int | None
     text: str
+    path: tuple[str, ...] = field(default=(), compare=False)
+    value: Any = field(default=None, compare=False)
 
 
 class Tree(dict[str, Any]):
@@ -37,10 +43,10 @@ class Tree(dict[str, Any]):
     def all_faults(self) -> list[Fault]:
         """The faults of this message and of all messages in it."""
         found = list(self.faults)
-        for value in self.values():
+        for name, value in self.items():
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, Tree):
-                    found += item.all_faults()
+                    found += [replace(f, path=(name, *f.path) if f.path else ()) for f in item.all_faults()]
         return found
 
 
@@ -73,14 +79,14 @@ _PAYLOADS = {"data": "float", "diff": "float", "double_data": "double", "double_
 def fields(message: Descriptor) -> dict[str, Field]:
     """The fields of a message type by name. Payloads of blobs count as repeated numbers: that is what text holds."""
     table = {}
-    for field in message.fields:
-        payload = _PAYLOADS.get(field.name) if message.name == "BlobProto" else None
-        enum = field.enum_type
-        table[field.name] = Field(
-            name=field.name,
-            kind=payload or _KINDS[field.type],
-            repeated=payload is not None or field.is_repeated,
-            message=field.message_type,
+    for item in message.fields:
+        payload = _PAYLOADS.get(item.name) if message.name == "BlobProto" else None
+        enum = item.enum_type
+        table[item.name] = Field(
+            name=item.name,
+            kind=payload or _KINDS[item.type],
+            repeated=payload is not None or item.is_repeated,
+            message=item.message_type,
             values={v.name: v.number for v in enum.values} if enum else {},
             names={v.number: v.name for v in enum.values} if enum else {},
         )
@@ -88,6 +94,13 @@ def fields(message: Descriptor) -> dict[str, Field]:
 
 
 NET: Descriptor = caffe_pb2.DESCRIPTOR.message_types_by_name["NetParameter"]
+FORK_NUMBERS = 20_000  # and above: what only forks have. Binaries hold no such numbers
+
+
+def is_bvlc(message: str) -> bool:
+    """Whether BVLC's Caffe knows this message of a layer's parameters, so that a binary's number for it is its own."""
+    field = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.get(message)
+    return field is not None and field.number < FORK_NUMBERS
 
 
 def name_of(raw: str | bytes) -> str:

@@ -1,10 +1,13 @@
 """The form of 2014, V1: `layers { type: CONVOLUTION ... }`, brought to today's `layer { type: "Convolution" ... }`.
 
-What steers training only (blobs_lr, weight_decay) goes. Of Caffe's further upgrades, that of BatchNorm's learning rates
-changes nothing at inference, and the old input header is kept as it is: see NetDef.inputs.
+Of Caffe's further upgrades, that of BatchNorm's learning rates changes nothing at inference, and the old input header
+is kept as it is: see NetDef.inputs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .tree import Tree
 
@@ -55,8 +58,11 @@ TYPES = {
 DATA = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
 
+# Field of today's `param { }`, one for each blob -> V1's list.
+SPECS = {"name": "param", "share_mode": "blob_share_mode", "lr_mult": "blobs_lr", "decay_mult": "weight_decay"}
+
 # Fields with another meaning today, or none.
-OLD = frozenset({"type", "param", "blob_share_mode", "blobs_lr", "weight_decay"})
+OLD = frozenset({"type", *SPECS.values()})
 
 
 def upgrade(layer: Tree) -> Tree:
@@ -68,9 +74,9 @@ def upgrade(layer: Tree) -> Tree:
     upgraded["type"] = TYPES.get(kind, kind)
     if kind in DATA and DATA[kind] in layer:
         _move_transform(upgraded, DATA[kind])
-    names, modes = layer.get("param", []), layer.get("blob_share_mode", [])
-    if names or modes:
-        upgraded["param"] = [_spec(names, modes, i) for i in range(max(len(names), len(modes)))]
+    columns = {new: layer[old] for new, old in SPECS.items() if old in layer}
+    if columns:
+        upgraded["param"] = [_spec(columns, i) for i in range(max(map(len, columns.values())))]
     return upgraded
 
 
@@ -87,10 +93,7 @@ def _move_transform(layer: Tree, param: str) -> None:
     layer[param], layer["transform_param"] = kept, transform
 
 
-def _spec(names: list[str], modes: list[str], index: int) -> Tree:
+def _spec(columns: Mapping[str, Sequence[Any]], index: int) -> Tree:
     spec = Tree()
-    if index < len(names):
-        spec["name"] = names[index]
-    if index < len(modes):
-        spec["share_mode"] = modes[index]
+    spec.update({name: column[index] for name, column in columns.items() if index < len(column)})
     return spec

@@ -98,3 +98,10 @@ def test_what_is_no_model(tmp_path: Path, digits: Path) -> None:
     done = classify(tmp_path, digits / "images")
     assert done.exit_code == 1
     assert "no model.onnx" in done.stderr
+
+
+def test_ten_crops(bundle: Path, digits: Path) -> None:
+    path = digits / "images" / "digits_val_00000001.png"
+    one, ten = (json.loads(classify(bundle, path, *flag, "--json").stdout) for flag in ((), ("--ten-crop",)))
+    assert one[0]["top"][0]["index"] == ten[0]["top"][0]["index"]
+    assert one[0]["top"][0]["probability"] != ten[0]["top"][0]["probability"]

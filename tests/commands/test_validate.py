@@ -8,6 +8,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from onnx import helper
+from pyarrow import parquet
 
 from senet_convert.cli import main
 from senet_convert.deploy.preprocess import Preprocess
@@ -105,3 +106,46 @@ def test_images_without_labels(bundle: Path, digits: Path) -> None:
     done = validate(bundle, digits / "images")
     assert done.exit_code == 1
     assert "--labels val.txt" in done.stderr
+
+
+def test_engines(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    source = ("--caffemodel", digits / "SE-ResNet-Digits.caffemodel")
+    asked = ("--engine", "onnx,torch", "--engine", "caffe-generic", *source)
+    done = on_digits(bundle, digits, *asked, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [(row["engine"], row["top1_error"]) for row in found["engines"]] == [
+        ("onnx", 3.6),
+        ("torch", 3.6),
+        ("caffe-generic", 3.6),
+    ]
+    assert [(pair["same_top1"], pair["images"]) for pair in found["agreement"]] == [(500, 500)] * 3
+    assert all(0 < pair["max_probability_difference"] < 1e-5 for pair in found["agreement"])
+    table = on_digits(bundle, digits, *asked, "--limit", 20).stdout
+    assert "onnx and caffe-generic" in table
+    assert "20 of 20" in table
+    alone = json.loads(on_digits(bundle, digits, "--engine", "torch", *source, "--limit", 20, "--json").stdout)
+    assert (alone["engine"], alone["engines"]) == ("torch", [])
+
+
+def test_engines_that_are_refused(bundle: Path, digits: Path) -> None:
+    assert on_digits(bundle, digits, "--engine", "caffe").exit_code == 2
+    assert on_digits(bundle, digits, "--caffemodel", digits / "SE-ResNet-Digits.caffemodel").exit_code == 2
+    lacking = on_digits(bundle, digits, "--engine", "torch")
+    assert lacking.exit_code == 1
+    assert "name it with --caffemodel" in lacking.stderr
+
+
+def test_predictions_as_parquet(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    assert on_digits(bundle, digits, "--limit", 20, "--predictions", tmp_path / "p.parquet").exit_code == 0
+    table = parquet.read_table(tmp_path / "p.parquet")
+    assert table.num_rows == 20
+    assert table.column("label").to_pylist()[0] == 8
+
+
+def test_ten_crops(bundle: Path, digits: Path) -> None:
+    found = json.loads(on_digits(bundle, digits, "--ten-crop", "--json").stdout)
+    assert (found["crops"], found["images"]) == (10, 500)
+    assert 3.6 < found["top1_error"] < 30, "mirrored digits are no digits"
+    diagnosed = json.loads(on_digits(bundle, digits, "--ten-crop", "--diagnose", "--sample", 20, "--json").stdout)
+    assert diagnosed["diagnosis"]["images"] == 20

@@ -53,7 +53,9 @@ def paint(path: Path, number: int) -> Path:
     return path
 
 
-def write_thousand(path: Path, classes: Classes, batch: int | str = "batch", outputs: int = 1000) -> Path:
+def write_thousand(
+    path: Path, classes: Classes, batch: int | str = "batch", outputs: int = 1000, size: int = 4
+) -> Path:
     """Class k of `outputs` for pictures of colour k: the values 2kx - k² are largest at k = x. It has no softmax."""
     numbers = np.arange(outputs, dtype=np.float32)
     weights = np.stack([8 * numbers, numbers / 4, 0 * numbers], axis=1).reshape(outputs, 3, 1, 1)
@@ -62,13 +64,13 @@ def write_thousand(path: Path, classes: Classes, batch: int | str = "batch", out
         helper.make_node("GlobalAveragePool", ["data"], ["mean"]),
         helper.make_node("Conv", ["mean", "w", "b"], ["score"]),
     ]
-    ends: list[list[int | str | None]] = [[batch, 3, 4, 4], [batch, outputs, 1, 1]]
+    ends: list[list[int | str | None]] = [[batch, 3, size, size], [batch, outputs, 1, 1]]
     values = [
         helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(("data", "score"), ends, strict=True)
     ]
     graph = helper.make_graph(nodes, "thousand", values[:1], values[1:], made)
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(network, {"preprocess": Preprocess((4, 4)).to_json(), **classes.metadata()})
+    helper.set_model_props(network, {"preprocess": Preprocess((size, size)).to_json(), **classes.metadata()})
     onnx.save(network, str(path))
     return path
 

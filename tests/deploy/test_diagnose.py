@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from senet_convert.deploy.classes import DEVKIT, SORTED, Classes, renumbering
-from senet_convert.deploy.diagnose import diagnose
+from senet_convert.deploy.diagnose import diagnose, variations
 from senet_convert.deploy.images import read_image
 from senet_convert.deploy.imagesets import ImageSet
 from senet_convert.deploy.loader import Item
 from senet_convert.deploy.model import Model
+from senet_convert.deploy.preprocess import Preprocess
 from senet_convert.errors import ConvertError
 
 from .conftest import paint
@@ -142,3 +143,9 @@ def test_broken_pictures_of_the_sample_are_left_out(model: Model, images: ImageS
     assert read_image(digits / "images" / images.items[0].name).ndim == 3
     found = diagnose(model, [Item("torn", lambda: b"nonsense", 0), *images.items[:9]])
     assert found.images == 9
+
+
+def test_of_a_model_that_takes_pictures_only_the_outside_is_varied() -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    kinds = {change.kind for change in variations(Preprocess((32, 32), 36, (1.0,), input="image"), [picture])}
+    assert kinds == {"resize", "resample"}

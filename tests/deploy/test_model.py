@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,36 @@ def test_buckets_are_filled_up(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     assert sizes[3:] == [1]
 
 
+def test_ten_crops_are_averaged(model: Model, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [read_image(digits / "images" / f"digits_val_0000000{k}.png") for k in (1, 2, 3)]
+    ten = model.with_ten_crops()
+    crops = ten.preprocess.batch(images)
+    sizes = []
+    run = model.session.run
+
+    def spy(feeds: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], names: list[str]) -> object:
+        sizes.append(len(feeds["data"]))
+        return run(feeds, names)
+
+    monkeypatch.setattr(model.session, "run", spy)
+    found = ten.classify(images)
+    assert sizes == [3] * 10
+    expected = np.stack([model.probabilities(crops[k]).mean(axis=0) for k in range(3)])
+    assert np.allclose(found, expected, atol=1e-6)
+    assert not np.allclose(found, model.classify(images), atol=1e-4)
+
+
+def test_published_errors_are_of_one_crop_of_224(tmp_path: Path) -> None:
+    room.write_report(tmp_path, {"release": {"name": "x", "published_top1_error": 1, "published_top5_error": 1}})
+    write_thousand(tmp_path / "model.onnx", Classes(), size=224)
+    model = Model.open(tmp_path, "cpu")
+    assert model.published is not None
+    wide = replace(model, preprocess=replace(model.preprocess, resize=256))
+    assert wide.with_ten_crops().published is None
+    write_thousand(tmp_path / "model.onnx", Classes(), size=320)
+    assert Model.open(tmp_path, "cpu").published is None
+
+
 def test_of_equal_probabilities_the_lower_class_is_first() -> None:
     assert best(np.array([[0.2, 0.4, 0.4]], np.float32), 2).tolist() == [[1, 2]]
     assert best(np.array([[0.2, 0.8]], np.float32), 5).tolist() == [[1, 0]]
@@ -74,7 +105,7 @@ def test_an_output_that_is_not_finite(model: Model) -> None:
 
 
 def test_published_errors_come_from_the_report(tmp_path: Path) -> None:
-    write_thousand(tmp_path / "model.onnx", Classes.ilsvrc2012(DEVKIT))
+    write_thousand(tmp_path / "model.onnx", Classes.ilsvrc2012(DEVKIT), size=224)
     assert Model.open(tmp_path, "cpu").published is None
     release = {"name": "SE-ResNet-50", "published_top1_error": 22.37, "published_top5_error": 6.36}
     room.write_report(tmp_path, {"release": release})

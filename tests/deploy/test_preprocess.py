@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -82,3 +82,39 @@ def test_an_earlier_version_wrote_less() -> None:
 def test_unreadable_json(text: str, said: str) -> None:
     with pytest.raises(ConvertError, match=said):
         Preprocess.from_json(text)
+
+
+def test_what_the_file_takes() -> None:
+    blob = Preprocess((2, 3), mean=(1, 2, 3), scale=2)
+    image = replace(blob, input="image")
+    picture = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    assert np.array_equal(image.apply(picture), picture[:, :, ::-1])
+    assert np.array_equal(blob.apply(picture), image.planes(image.batch([picture]))[0])
+    assert blob.apply(picture)[0, 0].tolist() == [-2, 4, 10]
+    assert (image.blank(4).shape, image.blank(4).dtype) == ((4, 2, 3, 3), np.uint8)
+    assert (blob.blank(4).shape, blob.blank(4).dtype) == ((4, 3, 2, 3), np.float32)
+    with pytest.raises(ConvertError, match="unknown to this version"):
+        Preprocess.from_json(blob.to_json().replace('"blob"', '"video"'))
+
+
+def test_ten_crops_are_caffes() -> None:
+    """As caffe.io.oversample: corners row by row, then the centre, then all five mirrored."""
+    ten = Preprocess((16, 16), 20, ten_crop=True)
+    image = np.asarray(cv2.resize(NOISE, (30, 20), interpolation=cv2.INTER_LINEAR))
+    corners = [(top, left) for top in (0, 4) for left in (0, 14)]
+    expected = [image[top : top + 16, left : left + 16] for top, left in [*corners, (2, 7)]]
+    expected += [crop[:, ::-1] for crop in expected]
+    found = ten.batch([NOISE])
+    assert found.shape == (1, 10, 3, 16, 16)
+    assert np.array_equal(found[0], np.stack(expected).transpose(0, 3, 1, 2))
+    assert np.array_equal(found[:, 4], replace(ten, ten_crop=False).batch([NOISE]))
+    image_input = replace(ten, input="image").batch([NOISE])
+    assert (image_input.shape, image_input.dtype) == ((1, 10, 16, 16, 3), np.uint8)
+    assert "ten_crop" not in replace(ten, ten_crop=False).to_json()
+    assert Preprocess.from_json(ten.to_json()) == ten
+
+
+@pytest.mark.parametrize("resize", [None, 16])
+def test_ten_crops_need_larger_pictures(resize: int | None) -> None:
+    with pytest.raises(ConvertError, match="convert it with --resize"):
+        Preprocess((16, 16), resize, ten_crop=True)

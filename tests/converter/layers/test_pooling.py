@@ -36,8 +36,8 @@ def pooled(
     after = pad if after is None else after
     padded = any(pad + after)
     rows, columns = (
-        starts(*given, mode, end, padded)
-        for *given, end in zip((height, width), kernel, stride, pad, after, strict=True)
+        starts(side, k, s, p, mode, end, padded)
+        for side, k, s, p, end in zip((height, width), kernel, stride, pad, after, strict=True)
     )
     shape = (*images, len(rows), len(columns))
     best, mask, mean = np.full(shape, LOWEST, np.float64), np.full(shape, -1.0), np.zeros(shape)

@@ -1,0 +1,51 @@
+"""`senet-convert to-caffe BUNDLE|STATE_DICT -o NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .shared import FILE, progress_on_stderr, refusals, talk, warn
+
+
+@click.command("to-caffe")
+@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="BUNDLE|STATE_DICT")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="NAME",
+    help="Write NAME.prototxt and NAME.caffemodel.",
+)
+@click.option("--weights", type=FILE, help="Other weights of the same net: safetensors, or a state_dict by torch.save.")
+@click.option("--prototxt", type=FILE, help="The network's definition; default: model.prototxt of the bundle.")
+@click.option("--stock", is_flag=True, help="For a Caffe without Axpy: write Scale and Eltwise in its place.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@talk
+def command(
+    source: Path,
+    output: Path,
+    weights: Path | None,
+    prototxt: Path | None,
+    stock: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Write a network for Caffe again: a folder that senet-convert wrote, or fine-tuned weights of its PyTorch net.
+
+    A layer whose weights have another number of outputs, such as a new classifier, gets that num_output.
+    """
+    with refusals(verbose):
+        from ..converter import to_caffe as room
+
+        with progress_on_stderr(quiet) as progress:
+            done = room.to_caffe(source, output, room.Wishes(weights, prototxt, stock, force), progress)
+        if not quiet:
+            warn(done.warnings)
+            for layer, (before, now) in done.outputs.items():
+                click.echo(f"layer '{layer}': {now} outputs instead of {before}", err=True)
+            held = f"{done.layers} layers with weights, {done.values} values"
+            click.echo(f"{done.prototxt} and {done.caffemodel}: {held}", err=True)

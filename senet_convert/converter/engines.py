@@ -1,0 +1,119 @@
+"""The caffemodel itself beside what was made of it: engines that compute in PyTorch, for `validate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..deploy.classes import Classes
+from ..deploy.model import Compute, Model
+from ..deploy.preprocess import IMAGE
+from ..errors import ConvertError, listed
+from . import class_order, reference
+from .convert import Loaded, find_prototxt, read, realise
+from .graph import Graph
+from .passes import Options
+from .released import identify
+
+TORCH, GENERIC = "torch", "caffe-generic"
+
+
+def engines(
+    names: Sequence[str], model: Model, caffemodel: Path | None = None, prototxt: Path | None = None
+) -> list[Model]:
+    """`model` computed by the engines TORCH (the readable family net, where there is one) and GENERIC (layer by layer).
+
+    Without `caffemodel`, the file that the bundle was made from is looked for beside it. Raises ConvertError: not
+    found, another file than the one that the model was made from, or a network without the model's output.
+    """
+    caffemodel, recorded = _caffemodel(model, caffemodel)
+    prototxt = prototxt or _beside(caffemodel, recorded.get("prototxt", {}).get("name")) or find_prototxt(caffemodel)
+    _require_same(model, caffemodel, recorded)
+    first = model.session.shapes[model.session.inputs[0]][0]
+    size = (first if isinstance(first, int) else 1, model.preprocess.channels, *model.preprocess.size)
+    own = model.session.metadata.get("input_size")
+    options = Options() if own else Options(input_shapes={None: size})
+    loaded = _permuted(realise(*read(caffemodel, prototxt, options, int(own) if own else None)), model)
+    _require_output(caffemodel, loaded.graph, model)
+    torch.set_num_threads(model.session.threads)
+    return [model.with_engine(name, _fed(model, _compute(loaded, name, model.output))) for name in names]
+
+
+def _caffemodel(model: Model, given: Path | None) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """The caffemodel, and what the model says of its sources, by role."""
+    recorded = {source["role"]: source for source in json.loads(model.session.metadata.get("sources", "[]"))}
+    name = recorded.get("caffemodel", {}).get("name")
+    found = given or _beside(model.path.parent, name)
+    if found is None:
+        where = f"{name} is not beside {model.path.parent}" if name else "the model does not say what it was made from"
+        raise ConvertError(
+            f"{model.path}: the engines '{TORCH}' and '{GENERIC}' compute from the caffemodel, and {where}; name it "
+            "with --caffemodel"
+        )
+    return found, recorded
+
+
+def _beside(place: Path, name: str | None) -> Path | None:
+    """The file called `name` in the folder of `place`."""
+    path = place.parent / name if name else None
+    return path if path and path.is_file() else None
+
+
+def _require_same(model: Model, caffemodel: Path, recorded: dict[str, dict[str, Any]]) -> None:
+    want = recorded.get("caffemodel", {}).get("sha256")
+    have = identify(caffemodel, "caffemodel").digests["sha256"]
+    if want and have != want:
+        raise ConvertError(
+            f"{caffemodel}: {model.path} was not made from this file: its SHA-256 is {have[:12]}..., that of the "
+            f"source {want[:12]}..."
+        )
+
+
+def _permuted(loaded: Loaded, model: Model) -> Loaded:
+    """With the classes in the model's order, where the conversion changed it."""
+    before = model.session.metadata.get("class_order_in_caffemodel")
+    if before is None:
+        return loaded
+    graph, _ = class_order.speak(loaded.graph, Classes.ilsvrc2012(before), model.classes.order)
+    return realise(loaded.net, graph)
+
+
+def _require_output(caffemodel: Path, graph: Graph, model: Model) -> None:
+    if model.output not in graph.blobs:
+        raise ConvertError(f"{caffemodel}: has no blob '{model.output}', only {listed(list(graph.blobs))}")
+    shape = graph.shapes[graph.blobs[model.output]]
+    if shape[1:2] != (model.outputs,):
+        raise ConvertError(f"{caffemodel}: its blob '{model.output}' is {list(shape)}, not of {model.outputs} classes")
+
+
+def _fed(model: Model, compute: Compute) -> Compute:
+    """From what the model's file takes: the network itself takes no pictures."""
+    if model.preprocess.input != IMAGE:
+        return compute
+    return lambda batch: compute(model.preprocess.planes(batch))
+
+
+def _compute(loaded: Loaded, name: str, output: str) -> Compute:
+    """A batch, float32 (N, C, H, W) -> the values of `output`; of a family net its logits."""
+    module: nn.Module = loaded.module
+    if name == GENERIC or output not in loaded.graph.outputs:
+        module = module if isinstance(module, reference.GraphModule) else reference.lower(loaded.graph)
+    value = loaded.graph.blobs[output]
+
+    def compute(batch: NDArray[Any]) -> NDArray[Any]:
+        with torch.inference_mode():
+            x = torch.from_numpy(batch)
+            if isinstance(module, reference.GraphModule):
+                x = next(tensor for made, tensor in module.steps(x) if made == value)
+            else:
+                x = module(x)
+            found: NDArray[Any] = x.numpy()
+            return found
+
+    return compute

@@ -1,0 +1,163 @@
+"""Fields that BVLC's Caffe does not know, layer by layer: which have no effect, which the layer's type takes, which a
+person has said to pass over, and which stop the conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from ..errors import Problems
+from ..proto import Fault, LayerDef, is_bvlc
+from .layers import Layer, LayerFault
+from .layers.plain import fitted
+from .layers.registry import Registry
+
+Params = Mapping[str, Any]
+
+# Fields that forks have added and that no result at inference depends on, and why. A name stands for all below it.
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "accuracy_param": "of a measure",
+    "batch_norm_param.bias_filler": "starts training",
+    "batch_norm_param.engine": "chooses between equal implementations",
+    "batch_norm_param.filler": "starts training",
+    "batch_norm_param.frozen": "of training; at inference the trained statistics are used in any case",
+    "batch_norm_param.momentum": "of training",
+    "batch_norm_param.scale_filler": "starts training",
+    "bn_stats_batch_size": "of training: how many images the statistics are taken over",
+    "convolution_param.conv_algorithm": "chooses between cuDNN's algorithms",
+    "engine": "chooses between equal implementations",
+    "loss_param": "of a loss",
+    "multinode": "of training on several machines",
+    "param": "learning rates and the like; the name that shares a blob is a field of BVLC's",
+    "parameter_param.blob_filler": "starts training",
+    "transform_param": "of data layers",
+}
+# Fields of forks that have no effect with one value only.
+WITHOUT_EFFECT_AS: Mapping[str, bool] = {
+    "batch_norm_param.add_eps_before_sqrt": True,  # what Caffe does
+    "dropout_param.sample_weights_test": False,  # true is dropout at inference
+    "dropout_param.scale_train": True,  # what Caffe does; false scales at inference instead
+}
+
+
+class Fields:
+    """The unknown fields of one network. Faults that stop it go to `problems`."""
+
+    def __init__(self, kinds: Registry, ignore: Sequence[str], problems: Problems) -> None:
+        self.kinds = kinds
+        self.ignore = ignore
+        self.problems = problems
+        self.unnamed = False  # whether fields of a fork stand in a binary, by their numbers only
+        self._warnings: list[str] = []
+        self._ignored: set[str] = set()  # names in `ignore` that have matched
+
+    def header(self, faults: Collection[Fault]) -> None:
+        """Those outside of layers."""
+        for fault in self._left(faults, "the header"):
+            self.problems.add(_said(fault))
+
+    def settle(self, layer: LayerDef, where: str) -> Params | None:
+        """The layer's parameters, with what its type takes of the unknown fields; None where a fault stops it."""
+        kind = self.kinds.get(layer.type)
+        params = dict(layer.params)
+        faults: list[str] = []
+        try:
+            left = self._left(layer.faults, where)
+            faults += [_said(fault) for fault in left if kind is None or not _taken(fault, kind, layer, params)]
+        except LayerFault as misfit:
+            faults.append(str(misfit))
+        if kind is not None:
+            self._drop_known(params, kind, where)
+        if layer.line is None:
+            faults += self._misread(layer, kind, where)
+            self.unnamed = self.unnamed or bool(faults)
+        for text in faults:
+            self.problems.add(f"{where}: {text}")
+        return None if faults else params
+
+    def advice(self) -> str:
+        """What to do about fields without names."""
+        return (
+            "A binary names fields by numbers only, which forks of Caffe use for different things: give the network's "
+            "prototxt, which names them (--prototxt)."
+        )
+
+    def all_warnings(self) -> list[str]:
+        """One for each field passed over, and for each name that was to be, but did not occur."""
+        unused = [name for name in self.ignore if name not in self._ignored]
+        return [
+            *self._warnings,
+            *(f"--ignore-field {name}: no layer that counts has a field of that name to pass over" for name in unused),
+        ]
+
+    def _left(self, faults: Collection[Fault], where: str) -> list[Fault]:
+        """The faults that count."""
+        left = []
+        for fault in faults:
+            names = {".".join(fault.path[: i + 1]) for i in range(len(fault.path))} | {*fault.path[-1:]}
+            if not self._passed_over(names, ".".join(fault.path), where) and not _without_effect(fault):
+                left.append(fault)
+        return left
+
+    def _passed_over(self, names: set[str], field: str, where: str) -> bool:
+        said = names & set(self.ignore)
+        if said:
+            self._ignored |= said
+            self._warnings.append(f"{where}: the field {field} is passed over (--ignore-field), whatever it does")
+        return bool(said)
+
+    def _drop_known(self, params: dict[str, Any], kind: type[Layer], where: str) -> None:
+        """Takes fields to pass over out of the type's own message: of a fork's message all are known by name only."""
+        own = params.get(kind.message, {})
+        known = {field.name for field in fields(kind)}
+        left = {
+            name: value
+            for name, value in own.items()
+            if name in known or not self._passed_over({name, f"{kind.message}.{name}"}, f"{kind.message}.{name}", where)
+        }
+        if len(left) < len(own):
+            params[kind.message] = left
+
+    def _misread(self, layer: LayerDef, kind: type[Layer] | None, where: str) -> list[str]:
+        """Parameters that a binary's numbers seem to name, but which a layer of a fork's type cannot have."""
+        if "round_mode" in layer.params.get("pooling_param", {}):
+            self._warnings.append(
+                f"{where}: a binary's pooling_param.round_mode has the number that some forks use for ceil_mode, which "
+                "says the opposite; if the network comes from such a fork, give its prototxt"
+            )
+        if kind is None or not kind.message or is_bvlc(kind.message):
+            return []
+        return [
+            f"a layer of type {layer.type} has no {name}: a fork of Caffe means something else by its number"
+            for name in layer.params
+            if name != kind.message
+        ]
+
+
+def _said(fault: Fault) -> str:
+    return f"line {fault.line}: {fault.text}" if fault.line else fault.text
+
+
+def _without_effect(fault: Fault) -> bool:
+    dotted = ".".join(fault.path)
+    if dotted in WITHOUT_EFFECT_AS:
+        return bool(fault.value is WITHOUT_EFFECT_AS[dotted])
+    return bool(fault.path) and (fault.path[0] in WITHOUT_EFFECT or dotted in WITHOUT_EFFECT)
+
+
+def _taken(fault: Fault, kind: type[Layer], layer: LayerDef, params: dict[str, Any]) -> bool:
+    """Puts the value among the parameters of the type's own message; False where the type has no place for it."""
+    if not fault.path or fault.path[0] != kind.message or fault.value is None:
+        return False
+    alike = [other.value for other in layer.faults if other.path == fault.path]
+    own: Params
+    if len(fault.path) == 1 and isinstance(fault.value, Mapping) and len(alike) == 1:
+        own = fault.value
+    elif len(fault.path) == 2 and fault.path[1] in {field.name for field in fields(kind)}:
+        own = {**params.get(kind.message, {}), fault.path[1]: alike if len(alike) > 1 else fault.value}
+    else:
+        return False
+    params[kind.message] = {**own, **fitted(kind, own)}
+    return True

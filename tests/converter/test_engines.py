@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from senet_convert.converter import engines as room
+from senet_convert.converter.convert import Wishes, convert
+from senet_convert.converter.engines import GENERIC, TORCH, engines
+from senet_convert.deploy.model import Model
+from senet_convert.errors import ConvertError
+from tests.nets import SE_NET, Files, write
+
+BATCH = np.random.default_rng(0).normal(0, 50, (3, 3, 12, 10)).astype(np.float32)
+
+
+def opened(files: Files, **wishes: object) -> Model:
+    folder = files.caffemodel.with_suffix("")
+    convert(files.caffemodel, files.prototxt, folder, Wishes(check=False, **wishes), lambda _: None)  # type: ignore[arg-type]
+    return Model.open(folder, "cpu")
+
+
+def test_engines_give_the_files_probabilities(tmp_path: Path) -> None:
+    model = opened(write(tmp_path))
+    want = model.probabilities(BATCH)
+    found = engines([GENERIC, TORCH], model)
+    assert [one.engine for one in found] == [GENERIC, TORCH]
+    for one in found:
+        assert np.abs(one.probabilities(BATCH) - want).max() < 1e-5
+
+
+def test_the_family_net_computes_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from senet_convert import demo
+
+    with demo.files() as digits:
+        files = Files(digits / "deploy.prototxt", digits / f"{demo.NAME}.caffemodel")
+        convert(files.caffemodel, files.prototxt, tmp_path / "digits", Wishes(check=False), lambda _: None)
+        model = Model.open(tmp_path / "digits", "cpu")
+        torch_net, generic = engines([TORCH, GENERIC], model, files.caffemodel)
+    batch = np.random.default_rng(0).normal(0, 50, (2, 3, 32, 32)).astype(np.float32)
+    assert torch_net.compute is not None
+    assert generic.compute is not None
+    assert np.abs(generic.compute(batch).sum(axis=1) - 1).max() < 1e-5
+    assert np.abs(torch_net.compute(batch).sum(axis=1) - 1).max() > 1e-3, "the family net gives logits"
+    assert np.abs(torch_net.probabilities(batch) - generic.probabilities(batch)).max() < 1e-5
+
+
+def test_an_inner_output(tmp_path: Path) -> None:
+    model = opened(write(tmp_path), outputs=("prob", "fc"))
+    assert model.output == "fc"
+    for one in engines([TORCH, GENERIC], model):
+        assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
+
+
+def test_another_input_size_is_the_models(tmp_path: Path) -> None:
+    text = SE_NET.replace("kernel_size: 3 stride: 2", "global_pooling: true")
+    files = write(tmp_path, text)
+    from senet_convert.converter.passes import Options
+
+    model = opened(files, options=Options(input_shapes={None: (1, 3, 20, 18)}))
+    batch = np.random.default_rng(0).normal(0, 50, (2, 3, 20, 18)).astype(np.float32)
+    (one,) = engines([GENERIC], model)
+    assert np.abs(one.probabilities(batch) - model.probabilities(batch)).max() < 1e-5
+
+
+def test_a_classifier_that_was_permuted(tmp_path: Path) -> None:
+    files = write(tmp_path, SE_NET.replace("num_output: 7", "num_output: 1000"))
+    model = opened(files, labels="devkit", class_order="sorted")
+    (one,) = engines([TORCH], model)
+    assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
+
+
+def test_the_source_is_looked_for_beside_the_bundle(tmp_path: Path) -> None:
+    model = opened(write(tmp_path))
+    (tmp_path / "net.caffemodel").rename(tmp_path / "other.caffemodel")
+    with pytest.raises(ConvertError, match=r"net\.caffemodel is not beside .*; name it with --caffemodel"):
+        engines([TORCH], model)
+    assert engines([TORCH], model, tmp_path / "other.caffemodel", tmp_path / "net.prototxt")
+
+
+def test_another_caffemodel_is_refused(tmp_path: Path) -> None:
+    model = opened(write(tmp_path))
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(path.read_bytes() + b"\x0a\x01x")
+    with pytest.raises(ConvertError, match="was not made from this file: its SHA-256 is"):
+        engines([TORCH], model)
+
+
+def test_another_definition_is_refused(tmp_path: Path) -> None:
+    model = opened(write(tmp_path))
+    (tmp_path / "few.prototxt").write_text(SE_NET.split('layer { name: "prob"')[0])
+    with pytest.raises(ConvertError, match="has no blob 'prob', only data, conv, gap"):
+        engines([TORCH], model, None, tmp_path / "few.prototxt")
+    (tmp_path / "other.prototxt").write_text(SE_NET.replace('"fc" top: "prob"', '"pool" top: "prob"'))
+    with pytest.raises(ConvertError, match=r"its blob 'prob' is .*, not of 7 classes"):
+        engines([TORCH], model, None, tmp_path / "other.prototxt")
+
+
+def test_names() -> None:
+    from senet_convert.commands.validate import ENGINES
+    from senet_convert.deploy.model import ONNX
+
+    assert ENGINES == (ONNX, room.TORCH, room.GENERIC)

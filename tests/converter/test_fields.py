@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from click.testing import CliRunner
+
+from senet_convert.cli import main
+from senet_convert.converter.fields import WITHOUT_EFFECT, WITHOUT_EFFECT_AS
+from senet_convert.converter.graph import Graph, build
+from senet_convert.converter.layers.activation import ReLU
+from senet_convert.converter.passes import Options
+from senet_convert.errors import GraphError
+from senet_convert.proto import caffe_pb2, read_caffemodel
+from senet_convert.proto.tree import FORK_NUMBERS, is_bvlc
+from tests.nets import INPUT, definition, parse
+
+TYPES = {
+    "batch_norm_param": "BatchNorm",
+    "convolution_param": "Convolution",
+    "dropout_param": "Dropout",
+    "parameter_param": "Parameter",
+}
+NEEDED = {
+    "convolution_param": "num_output: 1 kernel_size: 1",
+    "parameter_param": "shape { dim: 1 }",
+}
+
+
+def graph(folder: Path, layer: str, *ignore: str) -> Graph:
+    return build(definition(folder, INPUT + layer), None, Options(ignore_fields=ignore))
+
+
+def refusal(folder: Path, layer: str, *ignore: str) -> str:
+    with pytest.raises(GraphError) as caught:
+        graph(folder, layer, *ignore)
+    return str(caught.value)
+
+
+def relu(params: str) -> str:
+    return f'layer {{ name: "r" type: "ReLU" bottom: "data" top: "r" {params} }}\n'
+
+
+def layer_with(field: str, value: str) -> str:
+    """A layer that has the field; header fields stand alone."""
+    message, _, name = field.partition(".")
+    if not message.endswith("param"):
+        return f"{message}: {value}\n" + relu("")
+    if not name:
+        return relu(f"{message} {{ something_of_a_fork: {value} }}")
+    bottom = "" if message == "parameter_param" else 'bottom: "data"'
+    params = f"{message} {{ {NEEDED.get(message, '')} {name}: {value} }}"
+    return relu("") + f'layer {{ name: "x" type: "{TYPES[message]}" {bottom} top: "x" {params} }}'
+
+
+@pytest.mark.parametrize("field", WITHOUT_EFFECT)
+def test_fields_without_effect_are_passed_over(tmp_path: Path, field: str) -> None:
+    assert graph(tmp_path, layer_with(field, "3")).warnings == ()
+
+
+@pytest.mark.parametrize(("field", "value"), WITHOUT_EFFECT_AS.items())
+def test_fields_without_effect_with_one_value_only(tmp_path: Path, field: str, value: bool) -> None:
+    assert graph(tmp_path, layer_with(field, str(value).lower())).warnings == ()
+    assert f"unknown field '{field.split('.')[1]}'" in refusal(tmp_path, layer_with(field, str(not value).lower()))
+
+
+@pytest.mark.parametrize("name", ["pad_type", "pooling_param.pad_type"])
+def test_a_person_can_pass_over_a_field(tmp_path: Path, name: str) -> None:
+    pool = 'layer { name: "p" type: "Pooling" bottom: "data" top: "p"\npooling_param { kernel_size: 2 pad_type: 1 } }'
+    assert "layer 'p' (line 2): line 3: unknown field 'pad_type' of PoolingParameter" in refusal(tmp_path, pool)
+    (warning,) = graph(tmp_path, pool, name).warnings
+    assert warning == (
+        "layer 'p' (line 2): the field pooling_param.pad_type is passed over (--ignore-field), whatever it does"
+    )
+
+
+def test_whole_messages_and_fields_of_the_header_can_be_passed_over(tmp_path: Path) -> None:
+    text = "quantize: 8\n" + relu("quantization_param { bits: 8 deep { er: 1 } }")
+    said = refusal(tmp_path, text)
+    assert "line 2: unknown field 'quantize' of NetParameter" in said
+    assert "unknown field 'quantization_param' of LayerParameter" in said
+    found = graph(tmp_path, text, "quantize", "quantization_param").warnings
+    assert [warning.split(" is passed over")[0] for warning in found] == [
+        "the header: the field quantize",
+        "layer 'r' (line 3): the field quantization_param",
+    ]
+
+
+def test_a_field_that_a_type_does_not_have_can_be_passed_over(tmp_path: Path) -> None:
+    """Within a message that only the type of a fork brings."""
+
+    @dataclass(frozen=True)
+    class Sharp(ReLU):
+        """ReLU with a message of its own."""
+
+        message: ClassVar[str] = "sharp_param"
+
+    text = 'layer { name: "s" type: "Sharp" bottom: "data" top: "s" sharp_param { negative_slope: 0.5 mode: FAST } }'
+    net = definition(tmp_path, INPUT + text)
+    with pytest.raises(GraphError, match="sharp_param: mode is not supported for layers of type Sharp"):
+        build(net, None, Options(layers={"Sharp": Sharp}))
+    found = build(net, None, Options(layers={"Sharp": Sharp}, ignore_fields=("mode",)))
+    assert found.nodes[0].layer == Sharp(negative_slope=0.5)
+    assert any("the field sharp_param.mode is passed over" in warning for warning in found.warnings)
+
+
+def test_values_of_enums_cannot_be_passed_over(tmp_path: Path) -> None:
+    pool = 'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 2 pool: NEW } }'
+    assert "field 'pool' has no value 'NEW'" in refusal(tmp_path, pool, "pool")
+
+
+def test_a_name_that_does_not_occur_is_told(tmp_path: Path) -> None:
+    (warning,) = graph(tmp_path, relu(""), "pad_typ").warnings
+    assert warning == "--ignore-field pad_typ: no layer that counts has a field of that name to pass over"
+
+
+def test_the_option_of_both_commands(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(INPUT + relu("fork_param { a: 1 }"))
+    refused = CliRunner().invoke(main, ["inspect", str(path)])
+    assert refused.exit_code == 1
+    done = CliRunner().invoke(main, ["inspect", str(path), "--ignore-field", "fork_param"])
+    assert done.exit_code == 0, done.output
+    assert "warning: layer 'r' (line 2): the field fork_param is passed over" in done.stderr
+    weights = tmp_path / "net.caffemodel"
+    weights.write_bytes(parse(INPUT + relu("")).SerializeToString())
+    done = CliRunner().invoke(main, ["convert", str(weights), "--ignore-field", "fork_param"])
+    assert done.exit_code == 0, done.output
+    assert "the field fork_param is passed over" in (tmp_path / "net" / "report.json").read_text()
+
+
+def test_round_mode_of_a_binary_may_be_a_forks_ceil_mode(tmp_path: Path) -> None:
+    text = (
+        'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 2 round_mode: FLOOR } }'
+    )
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(parse(INPUT + text).SerializeToString())
+    (warning,) = build(read_caffemodel(path), None).warnings
+    assert "has the number that some forks use for ceil_mode" in warning
+    assert graph(tmp_path, text).warnings == ()
+
+
+def test_fields_of_forks_have_numbers_that_binaries_do_not() -> None:
+    """BVLC's go up to 148 for layers; forks' are known to go beyond 1000, and protobuf keeps 19000 to 19999."""
+    for message in caffe_pb2.DESCRIPTOR.message_types_by_name.values():
+        numbers = [field.number for field in message.fields]
+        assert all(number < 1100 or number > FORK_NUMBERS for number in numbers), message.name
+    assert is_bvlc("pooling_param")
+    assert not is_bvlc("norm_param")
+    assert not is_bvlc("any_param")
