@@ -167,7 +167,7 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         model.check()
         model.write(temporary / bundle.ONNX)
         _write_weights(loaded, temporary / bundle.WEIGHTS)
-        notes = write_definition(loaded.net, wishes.options, loaded.graph, temporary / bundle.DEFINITION)
+        notes = write_definition(loaded.net, _options(loaded, wishes), loaded.graph, temporary / bundle.DEFINITION)
         check: Check | None = None
         weights: tuple[Landed, ...] = ()
         if wishes.check:
@@ -181,6 +181,13 @@ def convert(caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishe
         bundle.write_report(temporary, made)
         report.write_page(temporary / bundle.PAGE, made)
     return Result(folder, made, check, (*loaded.graph.warnings, *notes, *faults))
+
+
+def _options(loaded: Loaded, wishes: Wishes) -> Options:
+    """Those that the graph was made with: with --size its input has another shape than the files and the person say."""
+    if wishes.size is None:
+        return wishes.options
+    return replace(wishes.options, input_shapes={name: loaded.graph.shapes[name] for name in loaded.graph.inputs})
 
 
 def _export(built: Graph, wishes: Wishes, metadata: Mapping[str, str]) -> onnx_export.OnnxModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .. import bundle
 from ..deploy.classes import Classes
 from ..deploy.model import Compute, Model
 from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
+from ..proto import NetDef
 from . import class_order, reference
 from .convert import Loaded, find_prototxt, read, realise
 from .graph import Graph
@@ -29,20 +31,37 @@ def engines(
 ) -> list[Model]:
     """`model` computed by the engines TORCH (the readable family net, where there is one) and GENERIC (layer by layer).
 
-    Without `caffemodel`, the file that the bundle was made from is looked for beside it. Raises ConvertError: not
-    found, another file than the one that the model was made from, or a network without the model's output.
+    Without `caffemodel`, the file that the bundle was made from is looked for beside it; without `prototxt`, the
+    bundle's own definition is taken. Raises ConvertError: not found, another file than the one that the model was made
+    from, or a network without the model's output.
     """
     caffemodel, recorded = _caffemodel(model, caffemodel)
-    prototxt = prototxt or _beside(caffemodel, recorded.get("prototxt", {}).get("name")) or find_prototxt(caffemodel)
     _require_same(model, caffemodel, recorded)
-    first = model.session.shapes[model.session.inputs[0]][0]
-    size = (first if isinstance(first, int) else 1, model.preprocess.channels, *model.preprocess.size)
-    own = model.session.metadata.get("input_size")
-    options = Options() if own else Options(input_shapes={None: size})
-    loaded = _permuted(realise(*read(caffemodel, prototxt, options, int(own) if own else None)), model)
+    definition = model.path.with_name(bundle.DEFINITION)
+    if prototxt is None and definition.is_file():
+        found = read(caffemodel, definition, Options())
+    else:
+        found = _as_given(model, caffemodel, prototxt or _named(caffemodel, recorded))
+    loaded = _permuted(realise(*found), model)
     _require_output(caffemodel, loaded.graph, model)
     torch.set_num_threads(model.session.threads)
     return [model.with_engine(name, _fed(model, _compute(loaded, name, model.output))) for name in names]
+
+
+def _as_given(model: Model, caffemodel: Path, prototxt: Path | None) -> tuple[NetDef, Graph]:
+    """The files as a person gave them to the conversion, at the size that the model has."""
+    size = model.session.metadata.get("input_size")
+    if size:
+        return read(caffemodel, prototxt, Options(), int(size))
+    first = model.session.shapes[model.session.inputs[0]][0]
+    batch = first if isinstance(first, int) else 1
+    shape = (batch, model.preprocess.channels, *model.preprocess.size)
+    return read(caffemodel, prototxt, Options(input_shapes={None: shape}))
+
+
+def _named(caffemodel: Path, recorded: Mapping[str, Mapping[str, Any]]) -> Path | None:
+    """The prototxt beside the caffemodel: the one that the conversion read, else as for a conversion."""
+    return _beside(caffemodel, recorded.get("prototxt", {}).get("name")) or find_prototxt(caffemodel)
 
 
 def _caffemodel(model: Model, given: Path | None) -> tuple[Path, dict[str, dict[str, Any]]]:

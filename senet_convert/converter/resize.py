@@ -60,6 +60,6 @@ def _reason(plain: Graph, last: Node | None) -> str:
         return "the network has no AVE pooling that could cover a map of another size; it works at its own size only"
     maps = " to ".join(times(plain.shapes[value][2:]) for value in (last.inputs[0], last.outputs[0]))
     return (
-        f"the last AVE pooling, layer '{last.name}', goes from {maps} and does not cover its whole map, so it cannot be "
-        "made global; the network works at its own size only"
+        f"the last AVE pooling, layer '{last.name}', goes from {maps} and does not cover its whole map, so it cannot "
+        "be made global; the network works at its own size only"
     )

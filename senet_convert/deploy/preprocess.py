@@ -123,10 +123,10 @@ class Preprocess:
         bottom, right = image.shape[0] - height, image.shape[1] - width
         if bottom < 0 or right < 0:
             raise ConvertError(f"a {height}x{width} crop does not fit: the shorter side is resized to {self.resize}")
-        places = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if self.ten_crop else []
-        places.append((bottom // 2, right // 2))
-        crops = np.stack([image[top : top + height, left : left + width] for top, left in places])
-        return np.concatenate([crops, crops[:, :, ::-1]]) if self.ten_crop else crops
+        centre = (bottom // 2, right // 2)
+        places = [(0, 0), (0, right), (bottom, 0), (bottom, right), centre] if self.ten_crop else [centre]
+        crops = [image[None, top : top + height, left : left + width] for top, left in places]
+        return np.concatenate([*crops, *(crop[:, :, ::-1] for crop in crops)]) if self.ten_crop else crops[0]
 
     def _resized(self, image: Image, height: int, width: int) -> Image:
         if self.resample == "pil":

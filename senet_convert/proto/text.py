@@ -20,6 +20,7 @@ from .tree import NET, Fault, Field, Tree, fields, name_of
 from .unknown import value_of
 
 MAX_BYTES = 1 << 23  # the largest public prototxt has under 1 MiB
+MAX_KEPT = 10_000  # tokens of an unknown value; no layer's own message comes near it
 MAX_DEPTH = 64  # of unknown messages; known ones nest no deeper than the format
 
 # Possessive repetitions ('++'): a broken file costs no backtracking.
@@ -176,7 +177,7 @@ class _Parser:
             self._fail(at, str(fault))
 
     def _skip_value(self, name: str) -> list[Token]:
-        """Step over the value of an unknown field: a scalar, a list, or a message however deep. Gives its tokens."""
+        """Step over the value of an unknown field: a scalar, a list, or a message however deep. Gives its tokens, none if too many."""
         if self.token.text == ":":
             self._advance()
         open_marks: list[str] = []
@@ -193,13 +194,14 @@ class _Parser:
                 open_marks.pop()
             elif token.text in ("}", ">", "]") or (token.kind == "mark" and not open_marks):
                 self._fail(token.at, f"the unknown field {name} has no value before {_shown(token)}")
-            tokens.append(token)
+            if len(tokens) <= MAX_KEPT:
+                tokens.append(token)
             self._advance()
             if not open_marks:
                 while token.kind == "string" and self.token.kind == "string":
                     tokens.append(self.token)
                     self._advance()
-                return tokens
+                return tokens if len(tokens) <= MAX_KEPT else []
 
     def _take(self, kind: str, what: str) -> tuple[str, int]:
         token = self.token

@@ -8,6 +8,7 @@ import pytest
 from senet_convert.converter import engines as room
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
+from senet_convert.converter.passes import Options
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError
 from tests.nets import SE_NET, Files, write
@@ -53,13 +54,16 @@ def test_an_inner_output(tmp_path: Path) -> None:
         assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
 
 
-def test_another_input_size_is_the_models(tmp_path: Path) -> None:
-    text = SE_NET.replace("kernel_size: 3 stride: 2", "global_pooling: true")
+@pytest.mark.parametrize("definition", [True, False])
+@pytest.mark.parametrize("wishes", [{"options": Options(input_shapes={None: (1, 3, 20, 18)})}, {"size": 18}])
+def test_another_input_size_is_the_models(wishes: dict[str, object], definition: bool, tmp_path: Path) -> None:
+    """With the bundle's own definition, and with the files as they were given."""
+    text = SE_NET.replace("kernel_size: 3 stride: 2", "pool: AVE global_pooling: true")
     files = write(tmp_path, text)
-    from senet_convert.converter.passes import Options
-
-    model = opened(files, options=Options(input_shapes={None: (1, 3, 20, 18)}))
-    batch = np.random.default_rng(0).normal(0, 50, (2, 3, 20, 18)).astype(np.float32)
+    model = opened(files, **wishes)
+    if not definition:
+        (tmp_path / "net" / "model.prototxt").unlink()
+    batch = np.random.default_rng(0).normal(0, 50, (2, 3, *model.preprocess.size)).astype(np.float32)
     (one,) = engines([GENERIC], model)
     assert np.abs(one.probabilities(batch) - model.probabilities(batch)).max() < 1e-5
 

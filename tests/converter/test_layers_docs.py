@@ -33,11 +33,11 @@ def test_message_and_parameters_of_a_type(name: str) -> None:
     kind = LAYERS[name]
     _, message, parameters, _ = ROWS[name]
     assert message.strip("`") == kind.message
-    known = set()
+    known: set[str] = set()
     if kind.message:
-        known = {
-            field.name for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[kind.message].message_type.fields
-        }
+        described = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[kind.message].message_type
+        assert described is not None
+        known = {field.name for field in described.fields}
     wanted = [field.name for field in fields(kind) if field.name in known]
     assert re.findall(r"`(\w+)`", parameters) == wanted
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from senet_convert import demo
+from senet_convert.converter import convert as room
 from senet_convert.converter import released
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
+from senet_convert.converter.passes import Options
 from senet_convert.converter.resize import resized
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError
@@ -31,6 +34,8 @@ def test_a_whole_conversion(tmp_path: Path) -> None:
         done = convert(caffemodel, prototxt, tmp_path / "digits", wishes, lambda _: None)
         model = Model.open(tmp_path / "digits", "cpu")
         others = engines([TORCH, GENERIC], model, caffemodel)
+        definition = (tmp_path / "digits" / "model.prototxt").read_text()
+    assert definition.count("dim: 48") == 2
     assert done.report["verdict"] == "passed"
     assert done.report["network"]["family"] == "SE-ResNet"
     assert done.report["network"]["inputs"] == {"data": [1, 3, 48, 48]}
@@ -54,8 +59,8 @@ def test_its_own_size_changes_no_value(tmp_path: Path) -> None:
 
 
 def test_every_pooling_over_a_whole_map_becomes_global(tmp_path: Path) -> None:
-    """One row of windows is left out at the end: with stride 2 the kernel of 6 covers the 6x5 map in one window."""
-    net, options, notes = resized(definition(tmp_path, INPUT + TAIL), wishes_options(), 20)
+    """With stride 2 a kernel of 6 has one window on a 6x5 map, clipped to it."""
+    net, options, notes = resized(definition(tmp_path, INPUT + TAIL), Options(), 20)
     kinds = {layer.name: dict(layer.params.get("pooling_param", {})) for layer in net.layers}
     assert kinds["gate"] == kinds["last"] == {"pool": "AVE", "global_pooling": True}
     assert kinds["max"]["kernel_size"] == 2
@@ -63,13 +68,9 @@ def test_every_pooling_over_a_whole_map_becomes_global(tmp_path: Path) -> None:
     assert len(notes) == 2
 
 
-def wishes_options() -> object:
-    return Wishes().options
-
-
 def test_a_network_that_pools_globally_needs_no_change(tmp_path: Path) -> None:
     text = INPUT + TAIL.replace("pool: AVE kernel_size: 6 stride: 2", "pool: AVE global_pooling: true")
-    _, _, notes = resized(definition(tmp_path, text), wishes_options(), 20)
+    _, _, notes = resized(definition(tmp_path, text), Options(), 20)
     assert len(notes) == 1
 
 
@@ -82,14 +83,10 @@ def test_a_network_that_pools_globally_needs_no_change(tmp_path: Path) -> None:
 )
 def test_networks_without_such_a_pooling_are_refused(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=words):
-        resized(definition(tmp_path, text), wishes_options(), 20)
+        resized(definition(tmp_path, text), Options(), 20)
 
 
 def test_a_release_is_cropped_from_as_much_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from senet_convert.converter import convert as room
-
     release = released.releases()[0]
     monkeypatch.setattr(room, "identify", lambda path, role: replace(released.identify(path, role), release=release))
     with demo.files() as digits:

@@ -57,3 +57,8 @@ def test_paths_say_in_which_message_a_field_stands(tmp_path: Path) -> None:
         ("param.d", 4),
         ("param.d", 5),
     }
+
+
+def test_values_of_many_tokens_are_not_kept(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, "layer { new_param: [" + "1, " * 20_000 + "1] }")
+    assert fault.value is None
