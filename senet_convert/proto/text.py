@@ -177,7 +177,10 @@ class _Parser:
             self._fail(at, str(fault))
 
     def _skip_value(self, name: str) -> list[Token]:
-        """Step over the value of an unknown field: a scalar, a list, or a message however deep. Gives its tokens, none if too many."""
+        """Step over the value of an unknown field: a scalar, a list, or a message however deep.
+
+        Gives its tokens, none where they are too many to keep.
+        """
         if self.token.text == ":":
             self._advance()
         open_marks: list[str] = []

@@ -18,7 +18,7 @@ from tests.nets import write
 from .layers.running import close
 from .random_nets import Net, nets
 
-EXAMPLES = 60  # about 15 s
+EXAMPLES = 60  # the same ones each time; for a longer hunt raise it by hand and drop derandomize
 
 
 def hold_against_models(net: Net, graph: Graph, runner: GraphModule, inputs: dict[str, np.ndarray]) -> None:
@@ -33,7 +33,7 @@ def hold_against_models(net: Net, graph: Graph, runner: GraphModule, inputs: dic
             close(values[node.outputs[0]], expected, 1e-9, f"{node.name} ({node.type})")
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(nets())
 def test_random_networks(net: Net) -> None:
     with tempfile.TemporaryDirectory() as folder:

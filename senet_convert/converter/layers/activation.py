@@ -91,8 +91,9 @@ class ELU(Layer):
     message: ClassVar[str] = "elu_param"
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """By torch's own."""
-        return (F.elu(bottoms[0], self.alpha),)
+        """As written above: torch's own is better near 0 than Caffe, and than onnxruntime, are in float32."""
+        x = bottoms[0]
+        return (torch.clamp(x, min=0) + self.alpha * (torch.exp(torch.clamp(x, max=0)) - 1),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Elu."""
