@@ -1,30 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from senet_convert import demo
 from senet_convert.cli import main
-from senet_convert.converter.convert import Wishes, convert
-
-
-@pytest.fixture(scope="module")
-def digits() -> Iterator[Path]:
-    with demo.files() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def bundle(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("converted") / "digits"
-    wishes = Wishes(resize=36, labels=digits / "classes.txt", check=False)
-    convert(digits / "SE-ResNet-Digits.caffemodel", digits / "deploy.prototxt", folder, wishes, lambda _: None)
-    return folder
 
 
 def classify(*args: object, stdin: str = "") -> Result:

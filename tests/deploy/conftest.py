@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from senet_convert import demo
-from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.classes import DEVKIT, Classes
 from senet_convert.deploy.imagesets import ImageSet, open_set
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.preprocess import Preprocess
-
-
-@pytest.fixture(scope="session")
-def digits() -> Iterator[Path]:
-    """The folder of the embedded demo."""
-    with demo.files() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="session")
-def bundle(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("converted") / "digits"
-    wishes = Wishes(resize=36, labels=digits / "classes.txt", check=False)
-    convert(digits / "SE-ResNet-Digits.caffemodel", digits / "deploy.prototxt", folder, wishes, lambda _: None)
-    return folder
 
 
 @pytest.fixture(scope="session")
