@@ -13,10 +13,6 @@ from pyarrow import parquet
 from senet_convert.cli import main
 from senet_convert.deploy.preprocess import Preprocess
 
-from .test_classify import bundle, digits
-
-__all__ = ["bundle", "digits"]  # fixtures
-
 
 def validate(*args: object) -> Result:
     return CliRunner().invoke(main, ["validate", *map(str, args)])
