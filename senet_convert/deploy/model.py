@@ -68,7 +68,11 @@ class Model:
         file = path / bundle.ONNX if path.is_dir() else path
         if not file.is_file():
             raise ConvertError(f"{path}: {_no_model(path)}")
-        session = Session(file, threads, provider=provider, spin=spin, tuning=tuning)
+        return cls.of(file, Session(file, threads, provider=provider, spin=spin, tuning=tuning))
+
+    @classmethod
+    def of(cls, file: Path, session: Session) -> Model:
+        """The classifier that `session`, loaded from the ONNX `file`, is. Raises ConvertError where it is none."""
         if "preprocess" not in session.metadata:
             raise ConvertError(
                 f"{file}: the model does not say how an image becomes its input. Convert it with senet-convert, from a "
@@ -121,12 +125,18 @@ class Model:
         sizes = self._sizes(name)
         step = max(sizes, default=len(batch))
         parts = [self._run(name, views[at : at + step], sizes) for at in range(0, len(views), step)]
-        scores = np.concatenate(parts).reshape(len(views), self.outputs)
+        found = self.to_probabilities(np.concatenate(parts))
+        return found.reshape(len(batch), -1, self.outputs).mean(axis=1) if batch.ndim > PICTURES else found
+
+    def to_probabilities(self, scores: NDArray[Any]) -> Floats:
+        """Values of `output`, (N, classes) or (N, classes, 1, 1) -> probabilities, float32 (N, classes).
+
+        Raises ConvertError when one is not finite.
+        """
         if not np.isfinite(scores).all():
             by = "" if self.engine == ONNX else f" by the engine '{self.engine}'"
             raise ConvertError(f"{self.path}: the output '{self.output}'{by} is not finite for some images")
-        found = _as_probabilities(scores)
-        return found.reshape(len(batch), -1, self.outputs).mean(axis=1) if batch.ndim > PICTURES else found
+        return _as_probabilities(scores.reshape(len(scores), self.outputs))
 
     def _sizes(self, name: str) -> tuple[int, ...]:
         """The sizes that batches are padded to; none where any will do."""

@@ -23,15 +23,24 @@ Array = NDArray[Any]
 
 _QUIET = 3  # onnxruntime's severity: errors only
 _SILENT = 4
-_DTYPES: dict[str, type[Any]] = {"tensor(uint8)": np.uint8}  # of inputs; all others are float32
+_DTYPES: dict[str, type[Any]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
 
 
 class Session:
     """An ONNX model loaded for inference.
 
-    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes, `dtypes` to their
-    types, and `output_shapes` outputs to their shapes, where an axis that is free is a name or None. `provider` is the
-    one that is active, `metadata` what the file carries.
+    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes and `dtypes` to their
+    types, `output_shapes` and `output_dtypes` the same of outputs, where an axis that is free is a name or None.
+    `provider` is the one that is active, `metadata` what the file carries.
     """
 
     def __init__(
@@ -64,7 +73,8 @@ class Session:
         self.output_shapes: dict[str, list[int | str | None]] = {
             item.name: item.shape for item in self._session.get_outputs()
         }
-        self.dtypes = {item.name: _DTYPES.get(item.type, np.float32) for item in self._session.get_inputs()}
+        self.dtypes = {item.name: _dtype(path, item) for item in self._session.get_inputs()}
+        self.output_dtypes = {item.name: _dtype(path, item) for item in self._session.get_outputs()}
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._bindings: dict[tuple[Any, ...], Binding] = {}
         self._lock = threading.Lock()
@@ -124,6 +134,12 @@ def _load(path: Path, options: Any, asked: str, tuning: Tuning) -> tuple[Any, st
             session.disable_fallback()  # a provider that fails later is an error too, not the CPU in its place
             return session, name
     raise ConvertError(f"the installed onnxruntime {ort.__version__} offers no provider for {asked}")
+
+
+def _dtype(path: Path, item: Any) -> type[Any]:
+    if item.type not in _DTYPES:
+        raise ConvertError(f"{path}: '{item.name}' is a {item.type}; known are {', '.join(_DTYPES)}")
+    return _DTYPES[item.type]
 
 
 def _shapes(path: Path, options: Any) -> dict[str, list[Any]]:

@@ -1,0 +1,23 @@
+"""What a client is told when its request cannot be answered: one class, carried through every protocol."""
+
+from __future__ import annotations
+
+BAD = 400  # the request itself is wrong: a name, a shape, a type, a byte count
+UNKNOWN = 404  # no such model or version
+TOO_LARGE = 413
+NO_IMAGE = 422  # a well-formed request whose picture cannot be read
+BUSY = 429  # the queue is full
+FAULT = 500
+AWAY = 503  # not ready, loading, or shutting down
+LATE = 504  # the deadline has passed
+
+
+class RequestError(Exception):
+    """An answer that is no result: an HTTP status, a message in words, and for BUSY and AWAY when to come again."""
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
