@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -122,12 +122,11 @@ class Batcher:
         async with self._arrived:
             self._arrived.notify_all()
         _, late = await asyncio.wait(self._tasks, timeout=grace)
-        for item in self._queue:
-            if not item.done.done():
-                item.done.set_exception(RequestError(AWAY, "the server shut down before this request's turn", _RETRY))
+        _turn_away(self._queue)
         self._queue.clear()
         for task in late:
             task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self, instance: int) -> None:
@@ -179,6 +178,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             results, took = await loop.run_in_executor(self._pool, self._compute, instance, batch)
+        except asyncio.CancelledError:
+            _turn_away(batch)
+            raise
         except Exception as fault:  # onnxruntime raises a class for each kind of fault, without a common base
             if len(batch) > 1:  # each alone, so that the one at fault is the one that fails
                 for item in batch:
@@ -209,3 +211,9 @@ class Batcher:
             ]
         cut = time.perf_counter_ns()
         return results, {"compute_input": joined - started, "compute_infer": ran - joined, "compute_output": cut - ran}
+
+
+def _turn_away(items: Iterable[_Pending]) -> None:
+    for item in items:
+        if not item.done.done():
+            item.done.set_exception(RequestError(AWAY, "the server shut down before this request was done", _RETRY))
