@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .layers.base import Layer
 
 # Layers that bring data in. At inference their tops are the network's inputs.
-DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"})
+DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}) | frozenset(
+    {"AnnotatedData", "DenseImageData", "ImageLabelmapData", "ImageSegData", "SegData", "VideoData"}  # of forks
+)
 # Losses, with the layer that gives a loss's predictions at inference (None: its bottom is the prediction).
 LOSSES: Mapping[str, str | None] = {
     "ContrastiveLoss": None,
@@ -31,9 +33,19 @@ LOSSES: Mapping[str, str | None] = {
     "MultinomialLogisticLoss": None,
     "SigmoidCrossEntropyLoss": "Sigmoid",
     "SoftmaxWithLoss": "Softmax",
+    # Of forks.
+    "L1Loss": None,
+    "MultiBoxLoss": None,
+    "SmoothL1Loss": None,
+    "SmoothL1LossOHEM": None,
+    "SoftmaxWithLossOHEM": "Softmax",
 }
-# Layers that measure, store or discard, and give nothing that inference needs.
-SINKS = frozenset({"Accuracy", "HDF5Output", "Silence"})
+# How many of a loss's first bottoms are predictions, where it is not one; the others are labels, targets, weights.
+PREDICTIONS: Mapping[str, int] = {"ContrastiveLoss": 2, "MultiBoxLoss": 3}
+# Layers that measure, store, choose samples or discard, and give nothing that inference needs.
+SINKS = frozenset({"Accuracy", "HDF5Output", "Silence"}) | frozenset(
+    {"BoxAnnotatorOHEM", "DetectionEvaluate", "EvalDetection", "SegAccuracy"}  # of forks
+)
 # Caffe's name for the tops of the Split layers that it inserts itself: <blob>_<layer>_<index>_split_<number>
 _INSERTED = re.compile(r".+_\d+_split_\d+")
 
@@ -274,11 +286,13 @@ def _data_shapes(layer: LayerDef) -> list[Shape]:
 
 
 def _only_for_labels(layers: Sequence[LayerDef]) -> set[str]:
-    """Blobs that reach losses and measures as labels (any bottom but the first), and no other layer as data."""
+    """Blobs that reach losses and measures as labels (a bottom behind the predictions), and no other layer as data."""
     ends = [layer for layer in layers if layer.type in LOSSES or layer.type in SINKS]
-    as_label = {bottom for layer in ends for bottom in layer.bottoms[1:]}
+    as_label = {bottom for layer in ends for bottom in layer.bottoms[PREDICTIONS.get(layer.type, 1) :]}
     discarded = {bottom for layer in ends if layer.type in SINKS for bottom in layer.bottoms}
-    as_data = {bottom for layer in ends if layer.type in LOSSES for bottom in layer.bottoms[:1]}
+    as_data = {
+        bottom for layer in ends if layer.type in LOSSES for bottom in layer.bottoms[: PREDICTIONS.get(layer.type, 1)]
+    }
     for layer in reversed(layers):
         if layer.type in LOSSES or layer.type in SINKS:
             continue

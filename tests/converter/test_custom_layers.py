@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
@@ -27,6 +28,7 @@ CONV = """layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
         convolution_param { num_output: 4 kernel_size: 3 } }
 """
 ACT = 'layer { name: "act" type: "SlopedTanh" bottom: "conv" top: "act" sloped_tanh_param { alpha: 1.7 } }\n'
+FC = 'layer { name: "fc" type: "InnerProduct" bottom: "act" top: "fc" inner_product_param { num_output: 3 } }\n'
 BETA = np.asarray([0.5, -1, 2, 0], np.float32)
 
 
@@ -44,6 +46,8 @@ def files(folder: Path, act: str = ACT, unknown: bytes = b"") -> tuple[Path, Pat
     own = net.layer.add(name="act", type="SlopedTanh", bottom=["conv"], top=["act"])
     own.blobs.append(blob(BETA))
     own.MergeFromString(unknown)
+    if "fc" in act:
+        net.layer.add(name="fc").blobs.extend([blob(random.normal(0, 1, (3, 320))), blob(random.normal(0, 1, 3))])
     caffemodel.write_bytes(net.SerializeToString())
     return prototxt, caffemodel
 
@@ -259,3 +263,53 @@ def test_an_unknown_type_is_told_where_to_go(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "layer type 'SlopedTanh' is not supported: layer 'act' (line 4)" in done.stderr
     assert "docs/custom_layers.md" in done.stderr
+
+
+# ---- and back --------------------------------------------------------------------------------------------------------
+
+
+def back(folder: Path, *more: object) -> Result:
+    return CliRunner().invoke(main, ["to-caffe", str(folder / "net"), "-o", str(folder / "back"), *map(str, more)])
+
+
+def test_a_layer_of_ones_own_goes_back_to_caffe(tmp_path: Path) -> None:
+    files(tmp_path, ACT.replace("sloped_tanh_param { alpha: 1.7 }", ""))
+    own = ("--layers", example(tmp_path))
+    assert convert(tmp_path, *own).exit_code == 0
+    assert "layer type 'SlopedTanh' is not supported" in back(tmp_path).output
+    done = back(tmp_path, *own)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "back.prototxt").read_text(encoding="utf-8")
+    assert 'type: "SlopedTanh"' in text
+    again = CliRunner().invoke(main, ["convert", str(tmp_path / "back.caffemodel"), *map(str, own)])
+    assert again.exit_code == 0, again.output
+    weights = [tmp_path / name / "model.safetensors" for name in ("net", "back")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_with_fields_of_its_own_it_goes_back_with_the_prototxt_that_has_them(tmp_path: Path) -> None:
+    prototxt, _ = files(tmp_path)
+    own = ("--layers", example(tmp_path))
+    assert convert(tmp_path, *own).exit_code == 0
+    assert "there is no model.prototxt" in back(tmp_path, *own).output
+    done = back(tmp_path, *own, "--prototxt", prototxt)
+    assert done.exit_code == 0, done.output
+    assert "back.prototxt is net.prototxt as it is: its layers have fields that Caffe's format lacks" in done.stderr
+    assert (tmp_path / "back.prototxt").read_bytes() == prototxt.read_bytes()
+    again = CliRunner().invoke(main, ["convert", str(tmp_path / "back.caffemodel"), *map(str, own)])
+    assert again.exit_code == 0, again.output
+    weights = [tmp_path / name / "model.safetensors" for name in ("net", "back")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_with_fields_of_its_own_and_other_outputs_it_cannot_go_back(tmp_path: Path) -> None:
+    prototxt, _ = files(tmp_path, ACT + FC)
+    own = ("--layers", example(tmp_path))
+    assert convert(tmp_path, *own).exit_code == 0, convert(tmp_path, *own).output
+    state = safetensors.numpy.load_file(tmp_path / "net" / "model.safetensors")
+    state["weights.fc/weight"], state["weights.fc/bias"] = np.ones((2, 320), np.float32), np.ones(2, np.float32)
+    safetensors.numpy.save_file(state, tmp_path / "tuned.safetensors")
+    done = back(tmp_path, *own, "--prototxt", prototxt, "--weights", tmp_path / "tuned.safetensors")
+    assert done.exit_code == 1
+    assert "it cannot be written, because its layers have fields that Caffe's format lacks" in done.output
+    assert not (tmp_path / "back.caffemodel").exists()

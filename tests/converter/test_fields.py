@@ -20,12 +20,19 @@ from tests.nets import INPUT, definition, parse
 TYPES = {
     "batch_norm_param": "BatchNorm",
     "convolution_param": "Convolution",
+    "detection_output_param": "DetectionOutput",
     "dropout_param": "Dropout",
     "parameter_param": "Parameter",
 }
 NEEDED = {
     "convolution_param": "num_output: 1 kernel_size: 1",
+    "detection_output_param": "num_classes: 2",
     "parameter_param": "shape { dim: 1 }",
+}
+
+BOTTOMS: dict[str, dict[str, tuple[int, ...]]] = {
+    "parameter_param": {},
+    "detection_output_param": {"loc": (2, 12), "conf": (2, 6), "prior": (1, 2, 12)},
 }
 
 
@@ -50,9 +57,15 @@ def layer_with(field: str, value: str) -> str:
         return f"{message}: {value}\n" + relu("")
     if not name:
         return relu(f"{message} {{ something_of_a_fork: {value} }}")
-    bottom = "" if message == "parameter_param" else 'bottom: "data"'
+    inputs = BOTTOMS.get(message, {"data": ()})
+    shaped = {blob: " ".join(f"dim: {dim}" for dim in shape) for blob, shape in inputs.items() if shape}
+    text = "".join(
+        f'layer {{ name: "{blob}" type: "Input" top: "{blob}" input_param {{ shape {{ {dims} }} }} }}\n'
+        for blob, dims in shaped.items()
+    )
+    bottoms = " ".join(f'bottom: "{blob}"' for blob in inputs)
     params = f"{message} {{ {NEEDED.get(message, '')} {name}: {value} }}"
-    return relu("") + f'layer {{ name: "x" type: "{TYPES[message]}" {bottom} top: "x" {params} }}'
+    return relu("") + text + f'layer {{ name: "x" type: "{TYPES[message]}" {bottoms} top: "x" {params} }}'
 
 
 @pytest.mark.parametrize("field", WITHOUT_EFFECT)

@@ -9,15 +9,18 @@ from .combine import Axpy, Bias, Concat, Eltwise, Scale
 from .convolution import Convolution, InnerProduct
 from .deconvolution import Deconvolution, Im2col
 from .depthwise import ConvolutionDepthwise, DepthwiseConvolution
+from .detection_output import DetectionOutput
 from .forks_activation import CReLU, HardSigmoid, HardSwish, Mish, ReLU6
-from .forks_normalise import BN, CuDNNBatchNorm, Normalize
+from .forks_normalise import BN, CuDNNBatchNorm, L2Norm, Normalize
 from .forks_shape import Interp, Permute, ShuffleChannel, Upsample
 from .lookup import BatchReindex, Embed
 from .normalise import LRN, MVN, BatchNorm, Softmax
 from .parameter import Parameter
 from .pooling import SPP, Pooling
+from .prior_box import PriorBox
 from .recurrent import LSTM, RNN
 from .reduction import ArgMax, Reduction
+from .roi_pooling import ROIPooling
 from .select import Crop, Filter, Slice, Tile
 from .shape import Flatten, Reshape, View
 
@@ -41,6 +44,7 @@ LAYERS: dict[str, type[Layer]] = {
     "CuDNNBatchNorm": CuDNNBatchNorm,
     "Deconvolution": Deconvolution,
     "DepthwiseConvolution": DepthwiseConvolution,
+    "DetectionOutput": DetectionOutput,
     "ELU": ELU,
     "Eltwise": Eltwise,
     "Embed": Embed,
@@ -52,6 +56,7 @@ LAYERS: dict[str, type[Layer]] = {
     "Im2col": Im2col,
     "InnerProduct": InnerProduct,
     "Interp": Interp,
+    "L2Norm": L2Norm,
     "LRN": LRN,
     "LSTM": LSTM,
     "Log": Log,
@@ -63,7 +68,9 @@ LAYERS: dict[str, type[Layer]] = {
     "Permute": Permute,
     "Pooling": Pooling,
     "Power": Power,
+    "PriorBox": PriorBox,
     "RNN": RNN,
+    "ROIPooling": ROIPooling,
     "ReLU": ReLU,
     "ReLU6": ReLU6,
     "Reduction": Reduction,

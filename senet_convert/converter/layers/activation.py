@@ -192,6 +192,10 @@ class Threshold(Layer):
 
     message: ClassVar[str] = "threshold_param"
 
+    def jumps(self) -> tuple[int, ...]:
+        """At the threshold."""
+        return (0,)
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By comparison."""
         return ((bottoms[0] > self.threshold).to(bottoms[0].dtype),)

@@ -60,6 +60,7 @@ class Layer:
     in_place: ClassVar[bool] = True  # whether Caffe lets top and bottom be one blob
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
+    open_axes: ClassVar[tuple[int, ...]] = ()  # axes of the tops whose length only the data tell; `shapes` says 1
     note: ClassVar[str] = ""  # which meaning is used, where forks of Caffe have several for one type: a warning
 
     @classmethod
@@ -92,6 +93,20 @@ class Layer:
     def index_limits(self, bottoms: Sequence[Shape]) -> Mapping[int, int]:
         """Of bottoms that hold whole numbers: the number of the bottom, and what its values must stay below."""
         return {}
+
+    def jumps(self) -> tuple[int, ...]:
+        """Numbers of the tops that jump: indices and comparisons, which the least change of a bottom may turn over."""
+        return ()
+
+    def nearby(self) -> tuple[Layer, ...]:
+        """This layer, and where it compares what it has computed itself, its forms with the limits moved by the error
+        of that computation in float32: what a correct engine may have decided by.
+        """
+        return (self,)
+
+    def joined(self, tops: Sequence[Array]) -> Array:
+        """Of a layer with `open_axes`: what one batch gives for images that were run one by one."""
+        raise NotImplementedError
 
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """Shapes of the blobs that Caffe learns for these bottoms, in the file's order."""

@@ -1,4 +1,4 @@
-"""Layers that normalise and that only forks of Caffe have: BN, Normalize."""
+"""Layers that normalise and that only forks of Caffe have: BN, Normalize, L2Norm."""
 
 from __future__ import annotations
 
@@ -184,3 +184,59 @@ class Normalize(Layer):
         if not self.channel_shared and rank > 2:
             scale = emit("Unsqueeze", [scale, emit.constant(int64(*range(1, rank - 1)))])
         return (emit("Mul", [y, scale]),)
+
+
+@dataclass(frozen=True)
+class L2Norm(Layer):
+    """x / (sqrt(sum of x^2) + eps) over each image, nothing learned (l2_norm_layer.cpp of several forks).
+
+    With `l2_length` (caffe-dev, l2norm_layer.cpp) over the channels of each cell, to vectors of length
+    sqrt(l2_length); a cell of zeros stays.
+    """
+
+    eps: float = 0.0
+    l2_length: float | None = None
+
+    message: ClassVar[str] = "l2norm_param"
+    note: ClassVar[str] = (
+        "x / sqrt(sum of x^2) over each image, nothing learned, as most forks have it; with l2norm_param.l2_length "
+        "over the channels of each cell. A fork that takes the channels of each cell without any field (Ultinous) "
+        "differs on maps of more than one cell: for it, rename the type in the prototxt and give a class for it "
+        "(--layers, docs/custom_layers.md)"
+    )
+
+    def validate(self) -> None:
+        """One of both forms."""
+        if self.l2_length is not None and self.eps:
+            raise LayerFault("both eps and l2_length are given; no fork has both")
+        if self.l2_length is not None and self.l2_length <= 0:
+            raise LayerFault(f"l2_length is {self.l2_length:g}; it must be positive")
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom."""
+        if len(bottoms[0]) < 2:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; L2Norm needs at least two axes (N, C)")
+        return (bottoms[0],)
+
+    def _axes(self, rank: int) -> list[int]:
+        return list(range(1, rank)) if self.l2_length is None else [1]
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Divide by the norm."""
+        x = bottoms[0]
+        squares = (x * x).sum(self._axes(x.ndim), keepdim=True)
+        if self.l2_length is None:
+            return (x / (torch.sqrt(squares) + self.eps),)
+        length = torch.sqrt(squares / self.l2_length)
+        return (x / torch.where(squares == 0, torch.ones_like(length), length),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Mul, ReduceSum, Sqrt, Div."""
+        x = bottoms[0]
+        squares = reduced(emit, "ReduceSum", emit("Mul", [x, x]), self._axes(len(emit.shape(x))))
+        if self.l2_length is None:
+            norm = emit("Sqrt", [squares])
+            return (emit("Div", [x, emit("Add", [norm, scalar(emit, self.eps)]) if self.eps else norm]),)
+        length = emit("Sqrt", [emit("Div", [squares, scalar(emit, self.l2_length)])])
+        empty = emit("Equal", [squares, scalar(emit, 0)])
+        return (emit("Div", [x, emit("Where", [empty, scalar(emit, 1), length])]),)

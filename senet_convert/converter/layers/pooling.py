@@ -76,6 +76,10 @@ class Pooling(Layer):
     gives: ClassVar[tuple[int, int | None]] = (1, 2)
     in_place: ClassVar[bool] = False
 
+    def jumps(self) -> tuple[int, ...]:
+        """The places, where the largest values of a window are nearly equal."""
+        return (1,) if self.tops == 2 else ()
+
     def validate(self) -> None:
         """Caffe's own checks of what excludes what."""
         if self.pool not in ("MAX", "AVE"):

@@ -65,6 +65,10 @@ class ArgMax(Layer):
     message: ClassVar[str] = "argmax_param"
     in_place: ClassVar[bool] = False
 
+    def jumps(self) -> tuple[int, ...]:
+        """Where the largest values are nearly equal."""
+        return (0,)
+
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(..., top_k, ...); or (N, 1 or 2, top_k), with more ones where the bottom has more axes."""
         bottom = bottoms[0]

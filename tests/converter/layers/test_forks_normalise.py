@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from .running import One, Refusal, f32, normal
+from senet_convert.errors import GraphError
+
+from .running import One, Refusal, f32, layer, network, normal
 
 SHAPE = (2, 5, 4, 3)
 X = normal(*SHAPE) * 3
@@ -82,3 +86,42 @@ def test_normalize_without_parameters_learns_nothing(one: One) -> None:
 def test_normalize_keeps_zeros(one: One) -> None:
     x = f32(np.zeros((2, 3, 2, 2)))
     one("Normalize", "norm_param { }", x, blobs=[np.asarray(np.float32(3))]).check_exactly("y0", np.zeros(x.shape))
+
+
+@pytest.mark.parametrize(("params", "eps"), [("", 0.0), ("l2norm_param { eps: 0.5 }", 0.5)])
+@pytest.mark.parametrize("shape", [(3, 7), (3, 7, 1, 1), (2, 4, 3, 5)])
+def test_l2_norm_over_images(one: One, params: str, eps: float, shape: tuple[int, ...]) -> None:
+    x = normal(*shape)
+    expected = np.stack([image / (np.sqrt((image.astype(np.float64) ** 2).sum()) + eps) for image in x])
+    one("L2Norm", params, x).check("y0", expected)
+
+
+def test_l2_norm_over_channels_to_a_length(one: One) -> None:
+    x = normal(2, 4, 3, 5)
+    x[1, :, 2, 3] = 0
+    expected = np.zeros(x.shape)
+    for n, h, w in np.ndindex(2, 3, 5):
+        length = (x[n, :, h, w].astype(np.float64) ** 2 / 9).sum() or 1
+        expected[n, :, h, w] = x[n, :, h, w] / np.sqrt(length)
+    found = one("L2Norm", "l2norm_param { l2_length: 9 }", x)
+    found.check("y0", expected)
+    np.testing.assert_allclose(np.sqrt((found.exact["y0"][0] ** 2).sum(0)), 3)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [("eps: 1 l2_length: 1", "both eps and l2_length are given"), ("l2_length: 0", "l2_length is 0")],
+)
+def test_what_no_l2_norm_can_be(refusal: Refusal, params: str, words: str) -> None:
+    assert words in refusal("L2Norm", f"l2norm_param {{ {params} }}", (2, 3))
+    assert "at least two axes" in refusal("L2Norm", "", (2,))
+
+
+def test_an_l2_norm_with_weights_is_another_layer(tmp_path: Path) -> None:
+    """The name alone does not tell whether a fork has learned scales there: the blobs do."""
+    inputs = {"x0": X}
+    assert network(tmp_path, layer("L2Norm"), inputs, {}).accounts.arrays == {}
+    with pytest.raises(
+        GraphError, match=r"layer 'layer' \(L2Norm\): the caffemodel holds blobs for it, but .* learns\?"
+    ):
+        network(tmp_path, layer("L2Norm"), inputs, {"layer": [SCALE]})
