@@ -1,14 +1,11 @@
 """The check: several engines compute the same inputs, and every blob of each is held against exact arithmetic.
 
-The truth is the generic runner in float64. The generic runner in float32 says what error plain float32 arithmetic
-makes; every engine may make `FACTOR` times that, and never less than `FLOOR`. One float32 run can be exact by luck on
-a blob of few values, so there are two: as it is, and with one more rounding put on every value (Monte Carlo arithmetic,
-Parker 1997). Errors are max-norm, relative to the largest value of the blob.
+How far an engine may be off says `judge`; what holds where a layer decides, `decisions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -19,50 +16,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..deploy.session import Session
 from ..errors import CheckError
+from .decisions import Side, by_value, exposed, needed, run_onnx
 from .families import Match, run_with_taps
 from .graph import Graph
+from .judge import DELIVERED, FAMILY, GENERIC, ONNX, REFERENCE, BlobCheck, Judged, judged
 from .layers.base import times
+from .lockstep import behind, jumping
 from .reference import GraphModule, to_tensors
 
 Array = NDArray[Any]
-
-FACTOR, FLOOR = 4.0, 2e-6
-ULP = 2.0**-23  # the largest relative change by one more rounding
-MOST_BY_ULP = 2e-5  # what the second run may add: Caffe's own worst on the released nets; a jump (ArgMax) is no error
-REFERENCE_FLOOR = 5e-5  # another build of Caffe sums in another order: its own float32 error is in the comparison too
-GENERIC, FAMILY, ONNX, REFERENCE = "generic float32", "PyTorch net", "onnxruntime", "reference"
-
-
-@dataclass(frozen=True)
-class BlobCheck:
-    """One blob: the error of every engine that gives it, against the budget.
-
-    `scale` is the largest absolute value of the truth; `nonfinite` counts its NaNs and infinities, which are left out.
-    """
-
-    blob: str
-    layer: str
-    shape: tuple[int, ...]
-    scale: float
-    budget: float
-    errors: Mapping[str, float]
-    reference_budget: float
-    nonfinite: int = 0
-
-    def over(self) -> list[str]:
-        """The engines that leave the budget."""
-        return [name for name, error in self.errors.items() if not error <= self.budget_of(name)]
-
-    def budget_of(self, engine: str) -> float:
-        """A person's own Caffe has its own float32 error; everything else must keep the budget."""
-        return self.reference_budget if engine == REFERENCE else self.budget
+Values = dict[str, Array]  # of one engine, by value of the graph
 
 
 @dataclass(frozen=True)
 class Check:
-    """What the check found; `faults` is empty when everything holds."""
+    """What the check found; `faults` is empty when everything holds.
+
+    `ties` says, in words, where an engine decides otherwise than exact arithmetic and was judged from its own bottoms.
+    """
 
     inputs: str
     engines: tuple[str, ...]
@@ -70,6 +42,7 @@ class Check:
     top5: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     first_divergence: str | None = None
+    ties: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -87,7 +60,8 @@ class Subject:
     """What is checked: the graph with its runner, the family net if there is one, and the ONNX files.
 
     `witness` computes every blob; `delivered` is what the user gets (the same file when all blobs were asked for).
-    `fed` is what `delivered` takes where that is not what the graph takes: pictures, of which the inputs were made.
+    `fed` is what `delivered` takes where that is not what the graph takes: pictures, of which the inputs were made; one
+    mapping for each run.
     """
 
     graph: Graph
@@ -96,36 +70,57 @@ class Subject:
     net: nn.Module
     witness: Path
     delivered: Path
-    fed: Mapping[str, Array] | None = None
+    fed: Sequence[Mapping[str, Array]] | None = None
 
 
 def compare(
     subject: Subject, inputs: Mapping[str, Array], described: str, reference: Mapping[str, Array] | None = None
 ) -> Check:
     """Run every engine on `inputs` and compare blob by blob; `reference` holds blobs of a person's own Caffe."""
-    graph = subject.graph
+    graph, runner = subject.graph, subject.runner
     _require_memory(graph, inputs)
-    # The delivered file first: the memory that its session leaves is what the next one needs.
-    delivered = {} if subject.delivered == subject.witness else _run_onnx(subject.delivered, subject.fed or inputs)
+    feeds = {ONNX: [inputs], DELIVERED: subject.fed or [inputs]}
+    engines: dict[str, Values] = {}
+    outputs: Mapping[str, Array] = {}
+    if subject.delivered != subject.witness:  # first: the memory that its session leaves is what the next one needs
+        outputs = run_onnx(subject.delivered, graph, feeds[DELIVERED])
+        engines[DELIVERED] = by_value(graph, outputs)
     tensors = to_tensors(graph, inputs, torch.float32)
-    engines = _engines(subject, inputs, tensors, reference)
-    delivered = delivered or {name: engines[ONNX][graph.blobs[name]] for name in graph.outputs}
-    blobs, outputs, faults = [], {}, []
-    # Split and Dropout leave several names of one value: it is compared once, under the first.
-    names = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
-    for value, exact, plain, rounded in _lockstep(subject.runner, tensors):
-        if value not in names:
-            continue
-        given = {engine: values.pop(value, None) for engine, values in engines.items()}
-        checked, why = _blob(names[value], _writer(graph, value), exact, plain, rounded, given)
-        blobs.append(checked)
-        faults += why
-        for name in (name for name in delivered if graph.blobs[name] == value):
-            outputs[name] = exact
-            faults += _delivered(name, exact, checked.budget, delivered)
-    top5, disagreements = _top5(outputs, delivered, blobs)
+    engines |= _engines(subject, inputs, tensors, reference)
+    outputs = outputs or {name: engines[ONNX][graph.blobs[name]] for name in graph.outputs}
+    given = {graph.blobs[name] for name in outputs}
+    keep = needed(graph)
+    shadow = behind(graph, jumping(graph))
+    found = judged(runner, tensors, engines, given, {*keep, *shadow})
+    ties: list[str] = []
+    for engine in [name for name in engines if any(name in found[value].faults for value in shadow & found.keys())]:
+        values = engines[engine]
+        if engine in feeds:
+            path = subject.witness if engine == ONNX else subject.delivered
+            values = exposed(path, graph, feeds[engine], values)
+        side = Side(runner, engine, {**inputs, **values})
+        again = judged(runner, tensors, {engine: engines[engine]}, given, shadow, side.decide, shadow)
+        if side.ties:
+            ties += side.ties
+            found |= {value: found[value].with_engine(engine, again[value]) for value in again}
+    return _check(graph, described, [name for name in engines if name != DELIVERED], found, outputs, ties)
+
+
+def _check(
+    graph: Graph,
+    described: str,
+    engines: Sequence[str],
+    found: Mapping[str, Judged],
+    outputs: Mapping[str, Array],
+    ties: Sequence[str],
+) -> Check:
+    blobs = [item.check for item in found.values()]
+    faults = [fault for item in found.values() for fault in item.faults.values()]
+    top5, disagreements = _top5(graph, found, outputs)
     first = next((f"layer '{b.layer}', blob '{b.blob}' ({', '.join(b.over())})" for b in blobs if b.over()), None)
-    return Check(described, (GENERIC, *engines), tuple(blobs), top5, (*faults, *disagreements), first)
+    return Check(
+        described, (GENERIC, *engines), tuple(blobs), top5, (*faults, *disagreements), first, tuple(dict.fromkeys(ties))
+    )
 
 
 def _require_memory(graph: Graph, inputs: Mapping[str, Array]) -> None:
@@ -152,21 +147,21 @@ def usable_memory() -> int | None:
 
 def _engines(
     subject: Subject, inputs: Mapping[str, Array], tensors: Sequence[Tensor], reference: Mapping[str, Array] | None
-) -> dict[str, dict[str, Array]]:
-    """What every engine but the generic runner computes, by value of the graph."""
-    value_of = {blob: value for blob, value in subject.graph.blobs.items() if blob not in subject.graph.inputs}
-    witness = _run_onnx(subject.witness, inputs)
+) -> dict[str, Values]:
+    """What every engine but the generic runner computes."""
+    graph = subject.graph
+    witness = by_value(graph, run_onnx(subject.witness, graph, [inputs]))
     engines = {}
     if subject.match is not None:
         engines[FAMILY] = _run_family(subject.net, subject.match, tensors[0])
-    engines[ONNX] = {value_of[blob]: array for blob, array in witness.items()}
+    engines[ONNX] = witness
     if reference is not None:
-        engines[REFERENCE] = {value_of[blob]: array for blob, array in reference.items() if blob in value_of}
+        engines[REFERENCE] = {
+            graph.blobs[blob]: array
+            for blob, array in reference.items()
+            if blob in graph.blobs and blob not in graph.inputs
+        }
     return engines
-
-
-def _run_onnx(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return Session(path, arena=False).run(inputs)
 
 
 def _run_family(net: nn.Module, match: Match, x: Tensor) -> dict[str, Array]:
@@ -176,79 +171,8 @@ def _run_family(net: nn.Module, match: Match, x: Tensor) -> dict[str, Array]:
     return found
 
 
-def _lockstep(runner: GraphModule, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Array, Array, Array]]:
-    """Each value in float64, in float32, and in float32 rounded once more, side by side: no run's values pile up."""
-    dice = torch.Generator().manual_seed(0)
-
-    def round_again(tensor: Tensor) -> Tensor:
-        return tensor * (1 + ULP * (2 * torch.rand(tensor.shape, generator=dice) - 1))
-
-    with torch.inference_mode():
-        runs = (
-            runner.steps(*(tensor.double() for tensor in tensors)),
-            runner.steps(*tensors),
-            runner.steps(*tensors, adjust=round_again),
-        )
-        for (value, high), (_, low), (_, rounded) in zip(*runs, strict=True):
-            yield value, high.numpy(), low.numpy(), rounded.numpy()
-
-
-def _blob(
-    blob: str, layer: str, exact: Array, plain: Array, rounded: Array, given: Mapping[str, Array | None]
-) -> tuple[BlobCheck, list[str]]:
-    """The errors of all engines on one blob, and in words what is wrong with it."""
-    finite = np.isfinite(exact)
-    scale = float(np.abs(exact[finite]).max(initial=0.0))
-    errors, faults = {}, []
-    for engine, value in {GENERIC: plain, **given}.items():
-        if value is None:
-            continue
-        if value.shape != exact.shape:
-            faults.append(f"blob '{blob}': {engine} gives shape {times(value.shape)}, the graph {times(exact.shape)}")
-            continue
-        errors[engine] = _error(exact, finite, scale, value)
-    by_ulp = min(_error(exact, finite, scale, rounded), MOST_BY_ULP)
-    budget = max(FACTOR * max(errors.get(GENERIC, 0.0), by_ulp), FLOOR)
-    checked = BlobCheck(
-        blob, layer, exact.shape, scale, budget, errors, max(budget, REFERENCE_FLOOR), int(exact.size - finite.sum())
-    )
-    faults += [
-        f"blob '{blob}' of layer '{layer}': {engine} is off by {errors[engine]:.2g} of the largest value, "
-        f"{checked.budget_of(engine):.2g} are allowed"
-        for engine in checked.over()
-    ]
-    return checked, faults
-
-
-def _error(exact: Array, finite: Array, scale: float, value: Array) -> float:
-    """Max-norm error relative to `scale`; infinite where an engine is not finite in a blob that is."""
-    if finite.all():
-        if not np.isfinite(value).all():
-            return float("inf")
-        difference = np.abs(value - exact).max(initial=0.0)
-    else:  # NaNs spread differently where a layer skips its zero padding; what both can tell is compared
-        both = finite & np.isfinite(value)
-        difference = np.abs(value[both] - exact[both]).max(initial=0.0)
-    return float(difference) / scale if scale else float(difference)
-
-
-def _writer(graph: Graph, value: str) -> str:
-    return next((node.name for node in graph.nodes if value in node.outputs), value)
-
-
-def _delivered(name: str, exact: Array, budget: float, delivered: Mapping[str, Array]) -> list[str]:
-    """What the file that the user gets computes at its outputs."""
-    if name not in delivered:
-        return []
-    finite = np.isfinite(exact)
-    error = _error(exact, finite, float(np.abs(exact[finite]).max(initial=0.0)), delivered[name])
-    return (
-        [] if error <= budget else [f"output '{name}' of the ONNX file is off by {error:.2g}, {budget:.2g} are allowed"]
-    )
-
-
 def _top5(
-    exact: Mapping[str, Array], delivered: Mapping[str, Array], blobs: Sequence[BlobCheck]
+    graph: Graph, found: Mapping[str, Judged], outputs: Mapping[str, Array]
 ) -> tuple[dict[str, list[list[int]]], list[str]]:
     """The five best classes of each classifying output, and where the ONNX file has others.
 
@@ -256,20 +180,22 @@ def _top5(
     """
     top5: dict[str, list[list[int]]] = {}
     faults = []
-    budgets = {blob.blob: blob.budget * blob.scale for blob in blobs}
-    for name, value in exact.items():
-        if value.ndim != 2 or value.shape[1] < 2 or not np.isfinite(value).all():
+    for name, given in outputs.items():
+        item = found.get(graph.blobs[name])
+        value = item.exact if item else None
+        if item is None or value is None or value.ndim != 2 or value.shape[1] < 2 or not np.isfinite(value).all():
             continue
         best = np.argsort(-value, axis=1, kind="stable")[:, :5]
         top5[name] = best.tolist()
-        if name not in delivered:
+        if given.shape != value.shape:
             continue
-        others = np.argsort(-delivered[name], axis=1, kind="stable")[:, :5]
+        others = np.argsort(-given, axis=1, kind="stable")[:, :5]
         rows = np.arange(len(best))[:, None]
         gap = np.abs(value[rows, best] - value[rows, others]).max(axis=1)
+        allowed = item.check.budget * item.check.scale
         faults += [
             f"output '{name}', picture {i}: best classes {best[i].tolist()}, the ONNX file has {others[i].tolist()}"
-            for i in np.flatnonzero(gap > 2 * budgets.get(name, FLOOR))
+            for i in np.flatnonzero(gap > 2 * allowed)
         ]
     return top5, faults
 

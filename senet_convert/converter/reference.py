@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .graph import Graph
+from .graph import Graph, Node
 
 
 class GraphModule(nn.Module):
@@ -45,26 +45,32 @@ class GraphModule(nn.Module):
         tops = tuple(found[outputs[self.graph.blobs[name]]] for name in self.graph.outputs)
         return tops[0] if len(tops) == 1 else tops
 
-    def steps(self, *inputs: Tensor, adjust: Callable[[Tensor], Tensor] | None = None) -> Iterator[tuple[str, Tensor]]:
+    def steps(
+        self, *inputs: Tensor, adjust: Callable[[str, Tensor], Tensor] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         """Every value as it is computed, inputs first; each is let go when its last reader has run.
 
-        `adjust` changes each layer's result before it is used: how the check asks what a rounding more would do.
+        `adjust` changes each result, a value and its tensor, before it is used: how the check asks what a rounding
+        more would do.
         """
         live: dict[str, Tensor] = dict(zip(self.graph.inputs, inputs, strict=True))
         yield from list(live.items())
         last = {value: node for node in self.graph.nodes for value in node.inputs}
         for node in self.graph.nodes:
             bottoms = [live[value] for value in node.inputs]
-            weights = [self.weights[self._names[key]].to(inputs[0].dtype) for key in node.weights]
-            tops = node.layer.torch(bottoms, weights)
+            tops = node.layer.torch(bottoms, self.weights_of(node, inputs[0].dtype))
             for value in node.inputs:
                 if last[value] is node:
                     live.pop(value, None)
             for value, top in zip(node.outputs, tops, strict=True):
-                result = adjust(top) if adjust else top
+                result = adjust(value, top) if adjust else top
                 if value in last:
                     live[value] = result
                 yield value, result
+
+    def weights_of(self, node: Node, dtype: torch.dtype) -> list[Tensor]:
+        """The weights of a node, in the dtype that it computes in."""
+        return [self.weights[self._names[key]].to(dtype) for key in node.weights]
 
 
 def parameter_names(keys: Iterable[str]) -> dict[str, str]:

@@ -10,18 +10,9 @@ import pytest
 import torch
 
 from senet_convert.converter import families, pictures, reference
-from senet_convert.converter.check import (
-    FAMILY,
-    FLOOR,
-    GENERIC,
-    ONNX,
-    REFERENCE,
-    Check,
-    Subject,
-    compare,
-    read_reference,
-)
+from senet_convert.converter.check import Check, Subject, compare, read_reference
 from senet_convert.converter.graph import Graph, build
+from senet_convert.converter.judge import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE
 from senet_convert.converter.onnx_export import all_blobs, export
 from senet_convert.errors import CheckError
 from senet_convert.proto import read_caffemodel

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from senet_convert.converter.check import Check, Subject, compare
+from senet_convert.converter.check import Subject, compare
 from senet_convert.converter.graph import Graph
 from senet_convert.converter.onnx_export import all_blobs, export
 from senet_convert.converter.reference import GraphModule, lower, to_tensors
@@ -20,8 +19,6 @@ from .layers.running import close
 from .random_nets import Net, nets
 
 EXAMPLES = 60  # the same ones each time; for a longer hunt raise it by hand and drop derandomize
-# In thousands of networks, a sum happens to be exact in both runs that measure float32's error.
-FEW, LOOSE, ABSOLUTE = 16, 1e-4, 5e-6
 
 
 def hold_against_models(net: Net, graph: Graph, runner: GraphModule, inputs: dict[str, np.ndarray]) -> None:
@@ -34,17 +31,6 @@ def hold_against_models(net: Net, graph: Graph, runner: GraphModule, inputs: dic
             weights = [graph.accounts.arrays[key].astype(np.float64) for key in node.weights]
             expected = model([values[name] for name in node.inputs], weights)
             close(values[node.outputs[0]], expected, 1e-9, f"{node.name} ({node.type})")
-
-
-def hold_in_budget(found: Check) -> None:
-    """Every blob in its budget. One of few values may have a budget that is small by luck, or values that are what is
-    left of large ones: it gets a larger allowance, relative to its values and to the inputs, which are about 1.
-    """
-    for blob in found.blobs:
-        few = prod(blob.shape) < FEW
-        budget = max(blob.budget, LOOSE, ABSOLUTE / (blob.scale or 1)) if few else blob.budget
-        for engine, error in blob.errors.items():
-            assert error <= budget, f"{engine} is off by {error:.2g} on {blob}"
 
 
 @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,4 +50,5 @@ def test_random_networks(net: Net) -> None:
         inputs = {"data": np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)}
         hold_against_models(net, graph, runner, inputs)
         if graph.nodes:
-            hold_in_budget(compare(Subject(graph, runner, None, runner, path, path), inputs, "random values"))
+            check = compare(Subject(graph, runner, None, runner, path, path), inputs, "random values")
+            assert check.passed, check.faults

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from senet_convert.converter import reference
+from senet_convert.converter.judge import (
+    AGAIN,
+    DELIVERED,
+    FACTOR,
+    FLOOR,
+    GENERIC,
+    ONNX,
+    REFERENCE,
+    REFERENCE_FLOOR,
+    judged,
+)
+from senet_convert.converter.lockstep import lockstep
+from tests.nets import INPUT, write
+
+TEXT = INPUT + (
+    'layer { name: "large" type: "Exp" bottom: "data" top: "large" exp_param { scale: 100 } }\n'
+    'layer { name: "half" type: "Power" bottom: "data" top: "half" power_param { scale: 0.5 } }\n'
+)
+X = np.random.default_rng(0).normal(0, 1, (2, 3, 12, 10)).astype(np.float32)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> reference.GraphModule:
+    return reference.lower(write(tmp_path, TEXT).graph())
+
+
+def test_what_float32_cannot_hold_is_left_out(runner: reference.GraphModule) -> None:
+    """exp(100) is more than float32 holds, in Caffe too: the budget of a blob stays finite."""
+    found = judged(runner, [torch.from_numpy(X)], {}, (), ())["large"].check
+    assert found.nonfinite == (X.astype(np.float64) * 100 > np.log(np.finfo(np.float32).max)).sum() > 0
+    assert np.isfinite(found.budget)
+    assert found.over() == []
+
+
+def test_faults_are_said_by_engine(runner: reference.GraphModule) -> None:
+    values = X * np.float32(0.5)
+    engines = {
+        ONNX: {"half": values + np.float32(1e-3)},
+        DELIVERED: {"half": values[:1]},
+        REFERENCE: {"half": values + np.float32(1e-5)},
+    }
+    found = judged(runner, [torch.from_numpy(X)], engines, ("half",), ())["half"]
+    assert set(found.check.errors) == {GENERIC, ONNX, REFERENCE}  # what is delivered is no engine of its own
+    assert (found.check.budget, found.check.reference_budget) == (FLOOR, REFERENCE_FLOOR)
+    assert found.check.over() == [ONNX]
+    assert found.faults[DELIVERED] == "output 'half' of the ONNX file gives shape 1x3x12x10, the graph 2x3x12x10"
+    assert "of layer 'half': onnxruntime is off by" in found.faults[ONNX]
+    np.testing.assert_array_equal(found.exact, X.astype(np.float64) * 0.5)
+    assert all("half" not in values for values in engines.values())  # let go, once it is judged
+
+
+def test_one_engine_as_another_truth_judges_it(runner: reference.GraphModule) -> None:
+    values = X * np.float32(0.5)
+    wrong = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values + np.float32(1)}}, (), ())["half"]
+    right = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values}}, (), ())["half"]
+    assert wrong.check.over() == [ONNX]
+    found = wrong.with_engine(ONNX, replace(right, check=replace(right.check, budget=1e-3)))
+    assert (found.faults, found.check.over(), found.check.budget) == ({}, [], 1e-3)
+    assert found.check.errors[GENERIC] == wrong.check.errors[GENERIC]
+
+
+def test_a_float32_run_that_overflows_is_a_fault_and_allows_nothing(tmp_path: Path) -> None:
+    text = INPUT + (
+        'layer { name: "big" type: "Power" bottom: "data" top: "big" power_param { scale: 1e25 } }\n'
+        'layer { name: "tiny" type: "Power" bottom: "data" top: "tiny" power_param { scale: 0 shift: 1e-37 } }\n'
+        'layer { name: "twice" type: "Eltwise" bottom: "big" bottom: "big" top: "twice"\n'
+        "        eltwise_param { operation: PROD } }\n"
+        'layer { name: "small" type: "Scale" bottom: "twice" bottom: "tiny" top: "small" scale_param { axis: 0 } }\n'
+    )
+    runner = reference.lower(write(tmp_path, text).graph())
+    found = judged(runner, [torch.from_numpy(X)], {}, (), ())["small"]
+    assert found.check.budget == FLOOR
+    assert "generic float32 is off by inf" in found.faults[GENERIC]
+
+
+SATURATED = INPUT + (
+    'layer { name: "far" type: "Power" bottom: "data" top: "far" power_param { scale: 100 } }\n'
+    'layer { name: "near" type: "Power" bottom: "far" top: "near" power_param { shift: 100 } }\n'
+    'layer { name: "gate" type: "Sigmoid" bottom: "near" top: "gate" }\n'
+)
+
+
+def test_two_lucky_runs_are_not_the_last_word(tmp_path: Path) -> None:
+    """Of a saturated sigmoid one value counts here; how far float32 is off there takes more runs to tell."""
+    runner = reference.lower(write(tmp_path, SATURATED).graph())
+    gate = runner.graph.blobs["gate"]
+    for place in np.ndindex(1, 1, 12, 10):  # until the two runs are lucky
+        x = np.full(X.shape, 3, np.float32)
+        x[place] = -1.001
+        tensors = [torch.from_numpy(x)]
+        found = judged(runner, tensors, {}, ("gate",), ())["gate"]
+        steps = [step for seed in range(1, AGAIN + 1) for step in lockstep(runner, tensors, seed=seed)]
+        most = FACTOR * max(np.abs(step.rounded - step.exact).max() for step in steps if step.value == gate)
+        if 1.5 * found.check.budget < most:
+            break
+    else:
+        pytest.fail("never lucky")
+    for error, over in [((found.check.budget + most) / 2, []), (most * 1.1, [ONNX]), (1e-3, [ONNX])]:
+        assert found.exact is not None
+        off = found.exact.copy()
+        off[place] += error
+        again = judged(runner, tensors, {ONNX: {"gate": off}}, (), ())["gate"]
+        assert again.check.over() == over, error
+        assert list(again.faults) == over

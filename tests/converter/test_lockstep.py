@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from senet_convert.converter import lockstep as room
+from senet_convert.converter import reference
+from senet_convert.converter.check import Check, Subject, compare
+from senet_convert.converter.graph import Graph
+from senet_convert.converter.lockstep import FewValues, lockstep
+from senet_convert.converter.onnx_export import all_blobs, export
+from tests.nets import INPUT, SE_NET, write
+
+SUM = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3000 } } }\n'
+    'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"\n'
+    "        inner_product_param { num_output: 1 bias_term: false } }\n"
+    'layer { name: "scaled" type: "Power" bottom: "fc" top: "scaled" power_param { scale: 100 shift: 1 } }\n'
+)
+
+
+def cancelling(folder: Path, seed: int) -> tuple[Graph, dict[str, np.ndarray]]:
+    """One sum of 3000 products that nearly cancel."""
+    graph = write(folder, SUM).graph()
+    x = np.random.default_rng(seed).normal(0, 1, (1, 3000)).astype(np.float32)
+    w = graph.accounts.arrays["fc/weight"].astype(np.float64)
+    x[0, -1] -= np.float32((w @ x.T.astype(np.float64)).item() / w[0, -1])
+    return graph, {"data": x}
+
+
+def check(folder: Path, graph: Graph, inputs: dict[str, np.ndarray], exported: Graph | None = None) -> Check:
+    path = folder / "all.onnx"
+    export(exported or graph, outputs=all_blobs(graph)).write(path)
+    runner = reference.lower(graph)
+    return compare(Subject(graph, runner, None, runner, path, path), inputs, "a sum that cancels")
+
+
+def test_a_sum_that_cancels_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [cancelling(tmp_path, seed) for seed in range(30)]
+    assert all(check(tmp_path, *case).passed for case in cases)
+    monkeypatch.setattr(room, "FEW", 0)
+    assert not all(check(tmp_path, *case).passed for case in cases), "the case does not show the problem"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wrong_weight_in_a_sum_that_cancels_is_found(tmp_path: Path, seed: int) -> None:
+    graph, inputs = cancelling(tmp_path, seed)
+    w = graph.accounts.arrays["fc/weight"].copy()
+    w[0, np.abs(inputs["data"]).argmax()] *= np.float32(1.01)
+    wrong = replace(graph, accounts=replace(graph.accounts, arrays={**graph.accounts.arrays, "fc/weight": w}))
+    found = check(tmp_path, graph, inputs, wrong)
+    assert found.first_divergence is not None
+    assert found.first_divergence.startswith("layer 'fc', blob 'fc' (onnxruntime)")
+
+
+def test_blobs_of_many_values_have_no_errors_drawn(tmp_path: Path) -> None:
+    graph = write(tmp_path, SE_NET).graph()
+    runner = reference.lower(graph)
+    few = FewValues(runner, 2)
+    x = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    for step in lockstep(runner, [x]):
+        drawn = few.error(step.value, step.exact)
+        assert (drawn > 0) == (step.exact.size < room.FEW and step.value != "data")
+        few.keep(step.value, step.exact, 1e-6)
+
+
+def test_the_float32_runs_follow_what_the_exact_one_decides(tmp_path: Path) -> None:
+    text = INPUT + 'layer { name: "t" type: "Threshold" bottom: "data" top: "t" threshold_param { threshold: 0.5 } }\n'
+    text += 'layer { name: "late" type: "Power" bottom: "t" top: "late" power_param { scale: 2 } }\n'
+    runner = reference.lower(write(tmp_path, text).graph())
+    x = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    steps = {step.value: step for step in lockstep(runner, [x], lambda value, exact: 1 - exact)}
+    for run in ("exact", "plain", "rounded"):
+        np.testing.assert_array_equal(getattr(steps["t"], run), (x.numpy() <= 0.5).astype(float))
+    np.testing.assert_array_equal(steps["late"].plain, 2.0 * (x.numpy() <= 0.5))
+    assert np.abs(steps["late"].rounded - steps["late"].plain).max() < 1e-6
+    assert [steps["t"].exact.dtype, steps["t"].plain.dtype] == [np.float64, np.float32]
