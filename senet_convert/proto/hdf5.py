@@ -1,6 +1,9 @@
 """Reads Caffe's HDF5 snapshots: the blobs of a layer are the datasets data/<layer>/0, data/<layer>/1, and so on.
 
-They hold no definitions of layers. A '/' in a layer's name makes nested groups.
+They hold no definitions of layers. A '/' in a layer's name makes nested groups: Caffe (Net::ToHDF5) can write layer
+'conv1/bn' only where a layer 'conv1' stands before it, whose group then holds its blobs and the other layer. Layers are
+groups and blobs are datasets, so such a file reads without doubt, although Caffe itself refuses it: it takes everything
+in a layer's group for blobs.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ def _net(path: Path, found: Mapping[str, Mapping[str, Any]]) -> Tree:
     net["layer"] = []
     for group, datasets in found.items():
         name = name_of(group.encode("utf-8", errors="surrogateescape"))
-        fault = _nested(name, datasets) or _incomplete(name, datasets) or _odd(name, datasets, size)
+        fault = _incomplete(name, datasets) or _odd(name, datasets, size)
         if fault:
             problems.add(fault)
             continue
@@ -81,17 +84,6 @@ def _net(path: Path, found: Mapping[str, Mapping[str, Any]]) -> Tree:
         net["layer"].append(layer)
     problems.raise_as(ReadError, f"{INSTEAD}.")
     return net
-
-
-def _nested(name: str, datasets: Mapping[str, Any]) -> str | None:
-    parent = next(iter(datasets.values())).parent
-    inside = sorted(set(parent) - set(datasets))
-    if not inside:
-        return None
-    return (
-        f"layer '{name}' has blobs, and its name is the beginning of another layer's, '{name}/{inside[0]}': in HDF5 "
-        "their groups nest, and Caffe itself cannot read such a file"
-    )
 
 
 def _incomplete(name: str, datasets: Mapping[str, Any]) -> str | None:

@@ -100,10 +100,36 @@ def test_without_h5py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "binary caffemodel" in said
 
 
-def test_a_name_that_begins_another_is_refused(tmp_path: Path) -> None:
-    said = fails(write(tmp_path, **{"conv1/0": floats(1), "conv1/bn/0": floats(1), "conv1/bn/1": floats(1)}))
-    assert "layer 'conv1' has blobs, and its name is the beginning of another layer's, 'conv1/bn'" in said
-    assert "HDF5" in said
+def as_caffe_writes(path: Path, layers: dict[str, list[Any]]) -> Path:
+    """Net::ToHDF5: a group for every layer, made without those above it, then its blobs."""
+    flat = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    flat.set_create_intermediate_group(False)
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        for name, blobs in layers.items():
+            group = h5py.Group(h5py.h5g.create(data.id, name.encode(), lcpl=flat))
+            for number, values in enumerate(blobs):
+                group[str(number)] = values
+    return path
+
+
+def test_a_name_may_begin_another(tmp_path: Path) -> None:
+    layers = {"conv1": [floats(2), floats(1)], "conv1/bn": [floats(3)], "conv1/relu": [], "conv1/bn/scale": [floats(4)]}
+    net = read_caffemodel(as_caffe_writes(tmp_path / "net.caffemodel.h5", layers))
+    found = {layer.name: [blob.data.tolist() for blob in layer.blobs] for layer in net.layers}
+    assert found == {name: [blob.tolist() for blob in blobs] for name, blobs in layers.items() if blobs}
+
+
+def test_a_group_that_no_layer_made_is_what_caffe_fails_at(tmp_path: Path) -> None:
+    """Why names such as 'conv1/7x7_s2' stand in no snapshot of Caffe's, unless a layer 'conv1' came before."""
+    with pytest.raises(ValueError, match=r"(?i)unable to (synchronously )?create group"):
+        as_caffe_writes(tmp_path / "net.caffemodel.h5", {"conv1/7x7_s2": [floats(1)]})
+
+
+def test_names_of_the_se_networks_are_read_as_other_tools_write_them(tmp_path: Path) -> None:
+    layers = {"conv1/7x7_s2": (2,), "conv1/7x7_s2/bn": (3,), "conv2_1_1x1_reduce": (1,), "conv1/7x7_s2/bn/scale": (4,)}
+    net = read(tmp_path, **{f"{name}/0": floats(*shape) for name, shape in layers.items()})
+    assert {layer.name: layer.blobs[0].shape for layer in net.layers} == layers
 
 
 def test_a_layer_without_blobs_may_begin_another_name(tmp_path: Path) -> None:
