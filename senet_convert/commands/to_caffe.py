@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .shared import FILE, progress_on_stderr, refusals, talk, warn
+from .shared import FILE, own_layers, progress_on_stderr, refusals, talk, warn
 
 
 @click.command("to-caffe")
@@ -22,6 +22,14 @@ from .shared import FILE, progress_on_stderr, refusals, talk, warn
 @click.option("--weights", type=FILE, help="Other weights of the same net: safetensors, or a state_dict by torch.save.")
 @click.option("--prototxt", type=FILE, help="The network's definition; default: model.prototxt of the bundle.")
 @click.option("--stock", is_flag=True, help="For a Caffe without Axpy: write Scale and Eltwise in its place.")
+@click.option("--layers", "layer_files", multiple=True, type=FILE, help="A Python file with layer types of your own.")
+@click.option(
+    "--ignore-field",
+    "ignore_fields",
+    multiple=True,
+    metavar="NAME",
+    help="Pass over a field that is not understood, as for the conversion.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @talk
 def command(
@@ -30,6 +38,8 @@ def command(
     weights: Path | None,
     prototxt: Path | None,
     stock: bool,
+    layer_files: tuple[Path, ...],
+    ignore_fields: tuple[str, ...],
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -40,9 +50,12 @@ def command(
     """
     with refusals(verbose):
         from ..converter import to_caffe as room
+        from ..converter.passes import Options
 
+        options = Options(layers=own_layers(layer_files), ignore_fields=ignore_fields)
+        wishes = room.Wishes(weights, prototxt, stock, force, options)
         with progress_on_stderr(quiet) as progress:
-            done = room.to_caffe(source, output, room.Wishes(weights, prototxt, stock, force), progress)
+            done = room.to_caffe(source, output, wishes, progress)
         if not quiet:
             warn(done.warnings)
             for layer, (before, now) in done.outputs.items():

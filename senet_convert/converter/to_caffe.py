@@ -31,6 +31,7 @@ from .state import State, read_state
 from .stock import stock as without_axpy
 from .weights import Wanted
 
+LACKING = "its layers have fields that Caffe's format lacks"
 # How many outputs a layer has by the shape of its first blob.
 _OUTPUTS: Mapping[type[Layer], Callable[[Layer, Shape], int]] = {
     Convolution: lambda _, shape: shape[0],
@@ -96,10 +97,23 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
         progress(f"writing {places[0].name} and {places[1].name}")
         write_prototxt(filled, text)
         write_caffemodel(filled, binary)
+        as_given = not wishes.stock and not fitted.outputs and any(layer.faults for layer in net.layers)
+        if as_given and not _says(text, wanted, options):
+            text.write_bytes(definition.read_bytes())
+            options = wishes.options
+            warnings = (*warnings, f"{places[0].name} is {definition.name} as it is: {LACKING}")
         again = graph.build(read_prototxt(text), read_caffemodel(binary), options)
         _verify(again, wanted, names, state)
     values = sum(array.size for array in again.accounts.arrays.values())
     return Written(*places, len(again.wanted), values, fitted.outputs, (*warnings, *again.accounts.warnings))
+
+
+def _says(text: Path, wanted: Graph, options: Options) -> bool:
+    """Whether a prototxt that was written defines the network: of a fork's fields not all can be."""
+    try:
+        return same_layers(graph.build(read_prototxt(text), None, options), wanted)
+    except GraphError:
+        return False
 
 
 def files_of(name: Path) -> tuple[Path, Path]:
@@ -244,8 +258,7 @@ def _verify(again: Graph, wanted: Graph, names: Mapping[str, str], state: State)
     """Raise CheckError where the files, read again, are another network, or hold a weight that was not given."""
     if not same_layers(again, wanted):
         raise CheckError(
-            f"{wanted.source}: it cannot be written, because its layers have fields that Caffe's format lacks; without "
-            "them they compute something else"
+            f"{wanted.source}: it cannot be written, because {LACKING}; without them they compute something else"
         )
     arrays = again.accounts.arrays
     wrong = [f"'{names[key]}'" for key in arrays if not same_bytes(arrays[key], state[names[key]])]
