@@ -1,0 +1,265 @@
+"""What a graph is made of: found by running over the layers once, as Caffe's Net::Init does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from ..errors import Problems, listed
+from ..proto import LayerDef
+from ..proto.netdef import MAX_COUNT
+from . import passes
+from .fields import Fields
+from .layers import Layer, LayerFault, View
+from .layers.base import Shape
+from .layers.registry import Registry
+from .passes import Dropped
+from .weights import Wanted
+
+DROPOUT_RATIO = 0.5  # Caffe's default
+IDENTITIES = {"Split": "Caffe's copy of a blob for several readers", "Dropout": "does nothing in the TEST phase"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer that runs: from values and weights to values, all by name."""
+
+    name: str
+    type: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+
+
+class Builder:
+    """Names, versions of blobs, shapes and wanted weights, layer by layer; what is wrong goes to `problems`.
+
+    Until the last layer has run, nobody knows which value a blob holds at the end; so values have names of their own
+    here, 'blob\\0version', and `final_names` gives the public ones.
+    """
+
+    def __init__(self, draft: passes.Draft, problems: Problems, kinds: Registry) -> None:
+        self.draft = draft
+        self.problems = problems
+        self.kinds = kinds
+        self.fields = Fields(kinds, draft.options.ignore_fields, problems)
+        self.current: dict[str, str] = {}  # blob -> the value it holds now
+        self.writers: dict[str, list[str]] = {}  # blob -> layers that wrote it, in order
+        self.read_by: dict[str, list[str]] = {}  # blob -> layers that read it since it was last written
+        self.shapes: dict[str, Shape | None] = {}  # value -> shape; None after a problem
+        self.memory: dict[str, set[str]] = {}  # blob -> blobs in the same memory, itself among them
+        self.unread: dict[str, None] = {}  # blobs that no layer has read yet: the outputs, at the end
+        self.nodes: list[Node] = []
+        self.wanted: list[Wanted] = []
+        self.dropped: list[Dropped] = list(draft.dropped)
+        self.warnings: list[str] = []
+        self.dropouts: dict[str, float] = {}
+        self.unsupported: dict[str, list[str]] = {}  # type -> its layers
+
+    def run(self) -> None:
+        """Over all layers, once."""
+        self.fields.header(self.draft.net.faults)
+        for item in self.draft.inputs:
+            self._define(item.blob, item.by, item.shape)
+            self.unread.pop(item.blob)
+        for layer in self.draft.layers:
+            where = f"layer '{layer.name}'" + (f" (line {layer.line})" if layer.line else "")
+            params = self.fields.settle(layer, where)
+            inputs = self._bottoms(layer, where)
+            if not self._tops_are_free(layer, where):
+                continue
+            if layer.type in IDENTITIES:
+                self._pass_through(layer, inputs)
+            elif layer.type not in self.kinds:
+                self.unsupported.setdefault(layer.type, []).append(where)
+                self._outputs(layer, [None] * len(layer.tops))
+            elif params is not None:
+                self._add(replace(layer, params=params), where, inputs)
+            else:
+                self._outputs(layer, [None] * len(layer.tops))
+        for kind, layers in self.unsupported.items():
+            self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}")
+        notes = {node.type: node.layer.note for node in self.nodes if node.layer.note}
+        self.warnings[:0] = self.fields.all_warnings() + [f"layer type {kind}: {note}" for kind, note in notes.items()]
+        if not self.nodes and not self.problems:
+            self.problems.add("no layer is left to run at inference")
+
+    def advice(self) -> str:
+        """What to do about problems, beside what each of them says."""
+        lines = [self.fields.advice()] if self.fields.unnamed else []
+        if self.unsupported:
+            lines.append(
+                f"Supported layer types: {', '.join(sorted(self.kinds))}. Others can be added from outside, by a class "
+                "each (--layers FILE.py): see docs/custom_layers.md."
+            )
+        return "\n".join(lines)
+
+    # ---- one layer ---------------------------------------------------------------------------------------------------
+
+    def _bottoms(self, layer: LayerDef, where: str) -> list[str | None]:
+        inputs: list[str | None] = []
+        for bottom in layer.bottoms:
+            value = self.current.get(bottom)
+            if value is None:
+                later = next((other.name for other in self.draft.layers if bottom in other.tops), None)
+                why = (
+                    f"layer '{later}' produces it, but Caffe runs layers in the file's order"
+                    if later
+                    else "no layer does"
+                )
+                self.problems.add(f"{where} reads blob '{bottom}', which nothing before it produces: {why}")
+            else:
+                self.read_by[bottom].append(layer.name)
+                self.unread.pop(bottom, None)
+            inputs.append(value)
+        return inputs
+
+    def _tops_are_free(self, layer: LayerDef, where: str) -> bool:
+        free = True
+        for i, top in enumerate(layer.tops):
+            if top not in self.current:
+                continue
+            if i >= len(layer.bottoms) or layer.bottoms[i] != top:
+                first = self.writers[top][-1]
+                self.problems.add(
+                    f"{where} writes blob '{top}', which {first} already produces; blobs need different names"
+                )
+                free = False
+            elif len(self.read_by[top]) > 1:
+                self.problems.add(
+                    f"{where} overwrites blob '{top}' in place after layer '{self.read_by[top][0]}' has read it. Caffe "
+                    f"refuses that: give '{layer.name}' a top of its own"
+                )
+                free = False
+            elif layer.type in self.kinds and not self.kinds[layer.type].in_place:
+                self.problems.add(
+                    f"{where}: layers of type {layer.type} cannot work in place; give it a top of its own"
+                )
+                free = False
+        return free
+
+    def _pass_through(self, layer: LayerDef, inputs: list[str | None]) -> None:
+        self.dropped.append(Dropped(layer.name, layer.type, IDENTITIES[layer.type]))
+        if not inputs:
+            return
+        if inputs[0] is None:  # a problem already
+            self._outputs(layer, [None] * len(layer.tops))
+            return
+        if layer.type == "Dropout":
+            self.dropouts[inputs[0]] = layer.params.get("dropout_param", {}).get("dropout_ratio", DROPOUT_RATIO)
+        for top in layer.tops:
+            self.current[top] = inputs[0]
+            self.read_by[top] = []
+            self.writers.setdefault(top, []).append(f"layer '{layer.name}'")
+            self.memory.setdefault(top, {top})
+            self.unread[top] = None
+            if layer.type == "Split":
+                self._share_memory(top, layer.bottoms[0])
+
+    def _add(self, layer: LayerDef, where: str, inputs: list[str | None]) -> None:
+        kind = self.kinds[layer.type]
+        shapes: Sequence[Shape | None] = [None] * len(layer.tops)
+        bottoms = [self.shapes[value] if value else None for value in inputs]
+        try:
+            _check_count(len(layer.bottoms), kind.takes, "bottoms")
+            _check_count(len(layer.tops), kind.gives, "tops")
+            parsed = kind.parse(layer.params, len(layer.tops))
+            known = [shape for shape in bottoms if shape is not None]
+            if len(known) == len(bottoms):
+                shapes = parsed.shapes(known)
+                if len(shapes) != len(layer.tops):
+                    raise LayerFault(f"{len(layer.bottoms)} bottoms give {len(shapes)} tops, not {len(layer.tops)}")
+                for top, shape in zip(layer.tops, shapes, strict=True):
+                    if prod(shape) > MAX_COUNT:
+                        raise LayerFault(
+                            f"its top '{top}' would have {prod(shape)} values; Caffe has at most {MAX_COUNT}"
+                        )
+                wanted = parsed.weights(known)
+                if wanted:
+                    self.wanted.append(Wanted(layer.name, parsed, wanted, layer.specs))
+        except LayerFault as fault:
+            self.problems.add(f"{where}: {fault}")
+            self._outputs(layer, [None] * len(layer.tops))
+            return
+        outputs = self._outputs(layer, shapes)
+        node = Node(layer.name, layer.type, parsed, tuple(value or "" for value in inputs), tuple(outputs))
+        self.nodes.append(node)
+        if parsed.shares(len(layer.bottoms)) and inputs[0] is not None:
+            self._share_memory(layer.tops[0], layer.bottoms[0])
+        for top in layer.tops:
+            if top in layer.bottoms:
+                self._refresh_aliases(layer, top)
+
+    def _outputs(self, layer: LayerDef, shapes: Sequence[Shape | None]) -> list[str]:
+        return [
+            self._define(top, f"layer '{layer.name}'", shape) for top, shape in zip(layer.tops, shapes, strict=True)
+        ]
+
+    # ---- blobs and memory --------------------------------------------------------------------------------------------
+
+    def _define(self, blob: str, by: str, shape: Shape | None) -> str:
+        writers = self.writers.setdefault(blob, [])
+        value = f"{blob}\0{len(writers)}"
+        writers.append(by)
+        self.current[blob] = value
+        self.shapes[value] = shape
+        self.read_by[blob] = []
+        self.memory.setdefault(blob, {blob})
+        self.unread[blob] = None
+        return value
+
+    def _share_memory(self, one: str, other: str) -> None:
+        both = self.memory[one] | self.memory[other]
+        for blob in both:
+            self.memory[blob] = both
+
+    def _refresh_aliases(self, layer: LayerDef, top: str) -> None:
+        """After an in-place layer, the other blobs in the same memory hold the new values too."""
+        others = sorted(self.memory[top] - {top})
+        if not others:
+            return
+        source = self.current[top]
+        for blob in others:
+            shape = self.shapes[self.current[blob]]
+            readers, was_unread = self.read_by[blob], blob in self.unread
+            value = self._define(blob, f"layer '{layer.name}'", shape)
+            self.read_by[blob] = readers
+            if not was_unread:
+                self.unread.pop(blob)
+            self.nodes.append(Node(f"{layer.name}/{blob}", "View", View(shape or ()), (source,), (value,)))
+        names = ", ".join(f"'{blob}'" for blob in others)
+        self.warnings.append(
+            f"layer '{layer.name}' overwrites '{top}' in place, which shares its memory with {names}: as in Caffe, "
+            "these change with it"
+        )
+
+    # ---- the result --------------------------------------------------------------------------------------------------
+
+    def final_names(self) -> dict[str, str]:
+        """Internal value -> public name; as the docstring of `graph` has it. An input keeps its blob's name."""
+        inputs = {item.blob for item in self.draft.inputs}
+        names: dict[str, str] = {}
+        taken = set(self.writers)
+        for value in self.shapes:
+            blob, version = value.rsplit("\0", 1)
+            last = self.current[blob] == value
+            if (last and blob not in inputs) or (blob in inputs and version == "0"):
+                names[value] = blob
+                continue
+            writer = self.writers[blob][int(version)].removeprefix("layer '").removesuffix("'")
+            name, number = f"{blob}@{writer}", 1
+            while name in taken:
+                number += 1
+                name = f"{blob}@{writer}#{number}"
+            taken.add(name)
+            names[value] = name
+        return names
+
+
+def _check_count(have: int, limits: tuple[int, int | None], what: str) -> None:
+    low, high = limits
+    if have < low or (high is not None and have > high):
+        wants = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
+        raise LayerFault(f"it has {have} {what}, its type takes {wants}")
