@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ConvertError", "__version__", "load"]
 
+# onnxruntime's builds report to their maker by default, and keep an id of the machine; it reads this when it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 
 def load(caffemodel: str | PathLike[str], prototxt: str | PathLike[str] | None = None) -> nn.Module:
     """The network of a caffemodel as a torch module with its weights, float32, in evaluation mode.
@@ -29,6 +33,6 @@ def load(caffemodel: str | PathLike[str], prototxt: str | PathLike[str] | None =
 
     Raises ConvertError: the files cannot be read, or do not fit each other.
     """
-    from .converter.convert import load as load_module
+    from .converter.network import load as load_module
 
     return load_module(Path(caffemodel), Path(prototxt) if prototxt is not None else None)

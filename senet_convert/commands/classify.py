@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from .shared import engine, fail, open_model, refusals, talk
+from .shared import engine, fail, files, open_model, refusals, talk
 
 
 @click.command("classify")
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=files)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image.")
 @engine
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")

@@ -60,6 +60,14 @@ from .shared import FILE, Labels, Mean, network, options, progress_on_stderr, re
     help="What the ONNX model takes: the network's own blob, or 'image', pictures as uint8 (N, H, W, C), R G B; it "
     "then holds the order of the channels, mean and scale itself.",
 )
+@click.option(
+    "--input-size",
+    type=click.Choice(["fixed", "any"]),
+    default="fixed",
+    show_default=True,
+    help="With --input image: whether pictures come resized and cropped, or one at a time in any size, uint8 "
+    "(1, H, W, C); the ONNX model then resizes and crops too, exactly as OpenCV does.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @talk
@@ -67,17 +75,19 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
     """Convert CAFFEMODEL to a folder with ONNX model, PyTorch weights and report."""
     with refusals(verbose):
         from ..converter import convert as room
+        from ..converter.network import find_prototxt
         from ..converter.onnx_export import OPSETS
 
         if given["opset"] not in OPSETS:
             raise click.BadParameter(
                 f"{given['opset']} is not between {OPSETS[0]} and {OPSETS[-1]}", param_hint="--opset"
             )
-        prototxt = given["prototxt"] or room.find_prototxt(caffemodel)
+        prototxt = given["prototxt"] or find_prototxt(caffemodel)
         names = tuple(name.strip() for name in (given["outputs"] or "").split(",") if name.strip())
         wishes = room.Wishes(
             options=options(given),
             outputs=names,
+            any_size=given["input_size"] == "any",
             **{key: given[key] for key in _PASSED_ON},
         )
         folder = given["output"] or caffemodel.parent / caffemodel.stem

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..converter.passes import Options
 from ..errors import ConvertError
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from ..deploy.model import Model
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Completion by file names, of what is not always one."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 class Shapes(click.ParamType[Any]):
@@ -64,15 +70,25 @@ class Mean(Numbers):
             return Path(value)
         return super().convert(value, param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files."""
+        return files(ctx, param, incomplete)
+
 
 class Labels(click.ParamType[Any]):
     """A file of labels, or the name of an order of ILSVRC2012's classes."""
 
     name = "labels"
+    orders = ("devkit", "sorted")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A path, or 'devkit' or 'sorted'; a file of that name is meant by ./devkit."""
-        return value if value in ("devkit", "sorted") else FILE.convert(value, param, ctx)
+        return value if value in self.orders else FILE.convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names, and files."""
+        names = [CompletionItem(name) for name in self.orders if name.startswith(incomplete)]
+        return [*files(ctx, param, incomplete), *names]  # bash forgets what stands before files
 
 
 def talk(command: Callable[..., Any]) -> Callable[..., Any]:

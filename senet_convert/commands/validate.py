@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from .shared import FILE, engine, fail, open_model, refusals, talk
+from .shared import FILE, engine, fail, open_model, own_layers, refusals, talk
 
 ENGINES = ("onnx", "torch", "caffe-generic")
 
@@ -41,6 +42,12 @@ class Engines(click.ParamType[Any]):
             if name not in ENGINES:
                 self.fail(f"'{name}' is none of {', '.join(ENGINES)}", param, ctx)
         return names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """One more of them, behind those that are there."""
+        before, comma, begun = incomplete.rpartition(",")
+        names = [name for name in ENGINES if name.startswith(begun) and name not in before.split(",")]
+        return [CompletionItem(f"{before}{comma}{name}") for name in names]
 
 
 @click.command("validate")
@@ -73,7 +80,14 @@ class Engines(click.ParamType[Any]):
 @click.option(
     "--caffemodel", type=FILE, help="What torch and caffe-generic compute from; default: the source beside MODEL."
 )
-@click.option("--prototxt", type=FILE, help="Its definition; default: the one beside it.")
+@click.option("--prototxt", type=FILE, help="Its definition; default: the bundle's own.")
+@click.option(
+    "--layers",
+    "layer_files",
+    multiple=True,
+    type=FILE,
+    help="For torch and caffe-generic: the Python file with your own layer types that MODEL was converted with.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; default: the usable cores.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many images, spread evenly over the set.")
 @click.option("--shard", type=Part(), metavar="I/N", help="Only every N-th image, from the I-th on.")
@@ -139,9 +153,10 @@ def _opened(path: Path, given: dict[str, Any]) -> list[Any]:
     if slow:
         from ..converter.engines import engines
 
-        found |= {one.engine: one for one in engines(slow, model, given["caffemodel"], given["prototxt"])}
-    elif given["caffemodel"] or given["prototxt"]:
-        raise click.UsageError("--caffemodel and --prototxt are for --engine torch or caffe-generic")
+        layers = own_layers(given["layer_files"])
+        found |= {one.engine: one for one in engines(slow, model, given["caffemodel"], given["prototxt"], layers)}
+    elif given["caffemodel"] or given["prototxt"] or given["layer_files"]:
+        raise click.UsageError("--caffemodel, --prototxt and --layers are for --engine torch or caffe-generic")
     return [found[name] for name in names]
 
 

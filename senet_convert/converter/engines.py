@@ -16,58 +16,54 @@ from ..deploy.classes import Classes
 from ..deploy.model import Compute, Model
 from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
-from ..proto import NetDef
-from . import class_order, reference
-from .convert import Loaded, find_prototxt, read, realise
+from . import class_order, recorded, reference
+from .definition import settled
 from .graph import Graph
-from .passes import Options
+from .layers import Layer
+from .network import Loaded, find_prototxt, read, realise
 from .released import identify
 
 TORCH, GENERIC = "torch", "caffe-generic"
 
 
 def engines(
-    names: Sequence[str], model: Model, caffemodel: Path | None = None, prototxt: Path | None = None
+    names: Sequence[str],
+    model: Model,
+    caffemodel: Path | None = None,
+    prototxt: Path | None = None,
+    layers: Mapping[str, type[Layer]] | None = None,
 ) -> list[Model]:
     """`model` computed by the engines TORCH (the readable family net, where there is one) and GENERIC (layer by layer).
 
     Without `caffemodel`, the file that the bundle was made from is looked for beside it; without `prototxt`, the
-    bundle's own definition is taken. Raises ConvertError: not found, another file than the one that the model was made
-    from, or a network without the model's output.
+    bundle's own definition is taken. What was said of the network at its conversion holds again; only `layers`, types
+    of a person's own, have to be given. Raises ConvertError: not found, another file than the one that the model was
+    made from, layer types that lack, or a network without the model's output.
     """
-    caffemodel, recorded = _caffemodel(model, caffemodel)
-    _require_same(model, caffemodel, recorded)
+    caffemodel, sources = _caffemodel(model, caffemodel)
+    _require_same(model, caffemodel, sources)
+    said = recorded.read(model.session)
+    options = said.with_layers(layers or {}, str(model.path))
     definition = model.path.with_name(bundle.DEFINITION)
     if prototxt is None and definition.is_file():
-        found = read(caffemodel, definition, Options())
+        found = read(caffemodel, definition, settled(options))
     else:
-        found = _as_given(model, caffemodel, prototxt or _named(caffemodel, recorded))
+        found = read(caffemodel, prototxt or _named(caffemodel, sources), options, said.size)
     loaded = _permuted(realise(*found), model)
     _require_output(caffemodel, loaded.graph, model)
     torch.set_num_threads(model.session.threads)
     return [model.with_engine(name, _fed(model, _compute(loaded, name, model.output))) for name in names]
 
 
-def _as_given(model: Model, caffemodel: Path, prototxt: Path | None) -> tuple[NetDef, Graph]:
-    """The files as a person gave them to the conversion, at the size that the model has."""
-    size = model.session.metadata.get("input_size")
-    if size:
-        return read(caffemodel, prototxt, Options(), int(size))
-    first = model.session.shapes[model.session.inputs[0]][0]
-    batch = first if isinstance(first, int) else 1
-    shape = (batch, model.preprocess.channels, *model.preprocess.size)
-    return read(caffemodel, prototxt, Options(input_shapes={None: shape}))
-
-
-def _named(caffemodel: Path, recorded: Mapping[str, Mapping[str, Any]]) -> Path | None:
+def _named(caffemodel: Path, sources: Mapping[str, Mapping[str, Any]]) -> Path | None:
     """The prototxt beside the caffemodel: the one that the conversion read, else as for a conversion."""
-    return _beside(caffemodel, recorded.get("prototxt", {}).get("name")) or find_prototxt(caffemodel)
+    return _beside(caffemodel, sources.get("prototxt", {}).get("name")) or find_prototxt(caffemodel)
 
 
 def _caffemodel(model: Model, given: Path | None) -> tuple[Path, dict[str, dict[str, Any]]]:
     """The caffemodel, and what the model says of its sources, by role."""
-    recorded = {source["role"]: source for source in json.loads(model.session.metadata.get("sources", "[]"))}
-    name = recorded.get("caffemodel", {}).get("name")
+    sources = {source["role"]: source for source in json.loads(model.session.metadata.get("sources", "[]"))}
+    name = sources.get("caffemodel", {}).get("name")
     found = given or _beside(model.path.parent, name)
     if found is None:
         where = f"{name} is not beside {model.path.parent}" if name else "the model does not say what it was made from"
@@ -75,7 +71,7 @@ def _caffemodel(model: Model, given: Path | None) -> tuple[Path, dict[str, dict[
             f"{model.path}: the engines '{TORCH}' and '{GENERIC}' compute from the caffemodel, and {where}; name it "
             "with --caffemodel"
         )
-    return found, recorded
+    return found, sources
 
 
 def _beside(place: Path, name: str | None) -> Path | None:
@@ -84,8 +80,8 @@ def _beside(place: Path, name: str | None) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def _require_same(model: Model, caffemodel: Path, recorded: dict[str, dict[str, Any]]) -> None:
-    want = recorded.get("caffemodel", {}).get("sha256")
+def _require_same(model: Model, caffemodel: Path, sources: dict[str, dict[str, Any]]) -> None:
+    want = sources.get("caffemodel", {}).get("sha256")
     have = identify(caffemodel, "caffemodel").digests["sha256"]
     if want and have != want:
         raise ConvertError(
@@ -113,9 +109,11 @@ def _require_output(caffemodel: Path, graph: Graph, model: Model) -> None:
 
 def _fed(model: Model, compute: Compute) -> Compute:
     """From what the model's file takes: the network itself takes no pictures."""
-    if model.preprocess.input != IMAGE:
-        return compute
-    return lambda batch: compute(model.preprocess.planes(batch))
+    preprocess = model.preprocess
+    if preprocess.any_size:
+        outside = preprocess.outside()
+        return lambda batch: compute(outside.batch([picture[:, :, ::-1] for picture in batch]))
+    return compute if preprocess.input != IMAGE else lambda batch: compute(preprocess.planes(batch))
 
 
 def _compute(loaded: Loaded, name: str, output: str) -> Compute:

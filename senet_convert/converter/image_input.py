@@ -1,30 +1,37 @@
-"""An ONNX model that takes pictures as they come: uint8, R G B or grey, (N, H, W, C).
+"""An ONNX model that takes pictures as they come: uint8, R G B or grey, (N, H, W, C), or single ones of any size.
 
-Order of the channels, mean and scale become nodes in front of the network, with the arithmetic of `Preprocess`. They
-are never folded into the first convolution: its zero padding follows the subtraction of the mean.
+Resize, crop, order of the channels, mean and scale become nodes in front of the network, with the arithmetic of
+`Preprocess`. They are never folded into the first convolution: its zero padding follows the subtraction of the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ..deploy.preprocess import IMAGE, Preprocess
 from ..errors import ConvertError
 from . import pictures
+from .front import Front
 from .graph import Graph
 from .layers.base import times
 from .onnx_export import OnnxModel
+from .opencv_resize import resized_and_cropped
 
 Array = NDArray[Any]
 
+# Sides of the pictures for the check of a model that takes any size, as multiples of the network's input: landscape,
+# portrait, so small that it grows, nearly square, tiny, long.
+SIDES = ((1.37, 2.21), (2.83, 1.19), (0.41, 0.29), (1.03, 1.07), (0.05, 0.17), (3.1, 1.01))
+LEAST = 3  # of these
 
-def preprocess_for(graph: Graph, found: Preprocess | None) -> Preprocess:
+
+def preprocess_for(graph: Graph, found: Preprocess | None, any_size: bool = False) -> Preprocess:
     """The preprocessing of a model that takes pictures. Raises ConvertError where it is not known, or does not fit."""
     if found is None:
         raise ConvertError("--input image: only for a network with one image input of 1 or 3 channels")
@@ -37,7 +44,29 @@ def preprocess_for(graph: Graph, found: Preprocess | None) -> Preprocess:
         )
     if IMAGE in graph.blobs and graph.inputs[0] != IMAGE:
         raise ConvertError(f"--input image: the input would be called '{IMAGE}', and so is a blob of the network")
-    return replace(found, input=IMAGE)
+    if any_size:
+        _require_single_pictures(graph, found)
+    return replace(found, input=IMAGE, any_size=any_size)
+
+
+def _require_single_pictures(graph: Graph, found: Preprocess) -> None:
+    name = graph.inputs[0]
+    shape, first = graph.shapes[name], graph.batched[name][0]
+    if found.resample != "opencv":
+        raise ConvertError(
+            f"--input-size any: the model resizes as OpenCV does; --resample {found.resample} has to stay outside of "
+            "it, without --input-size any"
+        )
+    if found.resize is not None and found.resize < max(found.size):
+        raise ConvertError(
+            f"--input-size any: no {times(found.size)} crop fits into every picture whose shorter side is resized to "
+            f"{found.resize}; --resize must be at least {max(found.size)}"
+        )
+    if first not in (None, 1):
+        raise ConvertError(
+            f"--input-size any: pictures come one by one, but the network takes batches of {first}; give "
+            f"--input-shape {','.join(str(side) for side in (1, *shape[1:]))}"
+        )
 
 
 def take_images(model: OnnxModel, preprocess: Preprocess) -> OnnxModel:
@@ -47,24 +76,33 @@ def take_images(model: OnnxModel, preprocess: Preprocess) -> OnnxModel:
     graph = definition.graph
     name = graph.input[0].name
     inner = _renamed(graph.node, name) if name == IMAGE else name
-    nodes, constants = _nodes(preprocess, inner)
+    front = _front(preprocess, inner)
     dims = graph.input[0].type.tensor_type.shape.dim
-    batch = dims[0].dim_param or dims[0].dim_value
+    shape = [dims[0].dim_param or dims[0].dim_value, *preprocess.size, preprocess.channels]
+    if preprocess.any_size:
+        _fix_batch([*graph.output, *graph.value_info], dims[0].dim_param)
+        shape = [1, "height", "width", preprocess.channels]
     graph.ClearField("input")
-    shape = [batch, *preprocess.size, preprocess.channels]
     graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape))
     own = list(graph.node)
     graph.ClearField("node")
-    graph.node.extend([*nodes, *own])
+    graph.node.extend([*front.nodes, *own])
     definition.metadata_props.add(key="input", value=IMAGE)
-    return OnnxModel(definition, {**model.initializers, **constants})
+    return OnnxModel(definition, {**model.initializers, **front.constants})
 
 
-def samples(graph: Graph) -> dict[str, Array]:
-    """Smooth pictures for the check, uint8 (N, H, W, C), as many as `pictures.inputs` would make."""
+def samples(graph: Graph, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
+    """Smooth pictures for the check, uint8 (H, W, C), as many as `pictures.inputs` would make.
+
+    Of any size they are `LEAST` or more, and no more than there are `SIDES`.
+    """
     (name,) = graph.inputs
     count, channels, height, width = pictures.inputs(graph)[name].shape
-    return {name: np.stack([pictures.smooth(f"{name}/{i}", height, width, channels) for i in range(count)])}
+    sides: Sequence[tuple[int, int]] = [(height, width)] * count
+    if preprocess.any_size:
+        few = SIDES[: count if graph.batched[name][0] == 1 else max(count, LEAST)]
+        sides = [(max(1, round(height * down)), max(1, round(width * across))) for down, across in few]
+    return [pictures.smooth(f"{name}/{i}", *side, channels) for i, side in enumerate(sides)]
 
 
 def _renamed(nodes: Any, name: str) -> str:
@@ -77,27 +115,23 @@ def _renamed(nodes: Any, name: str) -> str:
     return inner
 
 
-def _nodes(preprocess: Preprocess, result: str) -> tuple[list[NodeProto], dict[str, Array]]:
-    """From `image` to `result`, and the constants that this needs."""
-    nodes: list[NodeProto] = []
-    constants: dict[str, Array] = {}
-    value = IMAGE
-    steps = list(_steps(preprocess))
-    for i, (op, constant, attributes) in enumerate(steps):
-        inputs = [value]
-        if constant is not None:
-            inputs.append(f"{IMAGE}:{op}:constant")
-            constants[inputs[-1]] = constant
-        value = result if i == len(steps) - 1 else f"{IMAGE}:{op}"
-        nodes.append(helper.make_node(op, inputs, [value], name=f"{IMAGE}:{op}", **attributes))
-    return nodes, constants
+def _fix_batch(values: Sequence[ValueInfoProto], name: str) -> None:
+    """One picture goes in, so one row of each output comes out."""
+    for value in values:
+        for dim in value.type.tensor_type.shape.dim:
+            if name and dim.dim_param == name:
+                dim.dim_value = 1
 
 
-def _steps(preprocess: Preprocess) -> Iterator[tuple[str, Array | None, dict[str, Any]]]:
-    yield "Cast", None, {"to": TensorProto.FLOAT}
+def _front(preprocess: Preprocess, result: str) -> Front:
+    """From `image` to `result`."""
+    front = Front(IMAGE)
+    value = resized_and_cropped(front, IMAGE, preprocess) if preprocess.any_size else IMAGE
+    value = front("Cast", value, to=TensorProto.FLOAT)
     if preprocess.channels == 3 and preprocess.color == "bgr":
-        yield "Gather", np.array([2, 1, 0], np.int64), {"axis": 3}
-    yield "Sub", np.array(preprocess.mean, np.float32), {}
+        value = front("Gather", value, np.array([2, 1, 0], np.int64), axis=3)
+    value = front("Sub", value, np.array(preprocess.mean, np.float32))
     if preprocess.scale != 1:
-        yield "Mul", np.array([preprocess.scale], np.float32), {}
-    yield "Transpose", None, {"perm": [0, 3, 1, 2]}
+        value = front("Mul", value, np.array([preprocess.scale], np.float32))
+    front("Transpose", value, perm=[0, 3, 1, 2], result=result)
+    return front

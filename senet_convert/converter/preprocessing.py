@@ -1,4 +1,4 @@
-"""What the files themselves say of preprocessing: a mean comment, a transform_param."""
+"""What is known of preprocessing: a mean comment or transform_param in the files, a release, what a person says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..deploy.preprocess import Preprocess
+from ..errors import ConvertError
 from ..proto import NetDef
 from ..proto.mean import read_mean
 from .graph import Graph
@@ -18,6 +19,33 @@ from .passes import DATA
 _MEAN = re.compile(
     r"mean(?:_value)?s?\s*[:=]?\s*\[?\s*(-?[\d.]+)(?:\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+))?", re.IGNORECASE
 )
+
+
+# What the published errors of the released networks were measured with; a caffemodel alone does not say it.
+RELEASED_RESIZE, RELEASED_SIZE, RELEASED_MEAN = 256, 224, (104.0, 117.0, 123.0)
+
+
+def settled(net: NetDef, graph: Graph, released: bool, asked: Mapping[str, Any]) -> Preprocess | None:
+    """What the files state, completed by what is known of a release, overruled by what a person asks for.
+
+    `asked` holds None for what was not asked: resize, crop, mean (numbers or a mean.binaryproto), scale, resample,
+    color. Raises ConvertError where something is asked for, but the network has no image input.
+    """
+    found = stated(net, graph)
+    given = {key: value for key, value in asked.items() if value is not None}
+    if found is None:
+        if given:
+            raise ConvertError(f"--{', --'.join(given)}: only for a network with one image input of 1 or 3 channels")
+        return None
+    if released:
+        shorter = round(RELEASED_RESIZE * max(found.size) / RELEASED_SIZE)
+        found = replace(found, resize=shorter, mean=found.mean or RELEASED_MEAN)
+    if "crop" in given:
+        crop = given.pop("crop")
+        given["size"] = (crop, crop)
+    if isinstance(given.get("mean"), Path):
+        given["mean"] = channel_means(given["mean"])
+    return replace(found, **given)
 
 
 def stated(net: NetDef, graph: Graph) -> Preprocess | None:

@@ -22,8 +22,9 @@ from ..deploy.classes import Classes
 from ..deploy.preprocess import Preprocess
 from ..version import __version__
 from . import page
-from .check import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck, Check
+from .check import Check
 from .graph import Graph, Node
+from .judge import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
 from .landed import Landed
 from .onnx_export import OnnxModel
 from .released import Release, Source
@@ -53,8 +54,10 @@ def make(
     model: OnnxModel,
     check: Check | None,
     weights: Sequence[Landed],
+    warnings: Sequence[str],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The report as plain data, ready for JSON."""
+    """The report as plain data, ready for JSON. `options` are what a person said of the network."""
     graph: Graph = loaded.graph
     release = next((source.release for source in sources if source.release), None)
     return {
@@ -63,7 +66,8 @@ def make(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "verdict": _verdict(check, weights),
         "faults": [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)],
-        "warnings": list(graph.warnings),
+        "warnings": list(warnings),
+        "options": dict(options),
         "sources": [_source(source) for source in sources],
         "release": _release(release),
         "network": {
@@ -198,6 +202,7 @@ def _check(check: Check | None) -> dict[str, Any] | None:
         },
         "blobs": len(check.blobs),
         "worst": {engine: _worst(check.worst(engine), engine) for engine in check.engines},
+        "decided_otherwise": list(check.ties),
         "top5": dict(check.top5),
         "first_divergence": check.first_divergence,
     }

@@ -52,6 +52,8 @@ def upgrade(file: Path, prototxt: Path | None, out: Path, force: bool, progress:
     warnings = [fault for net in nets.values() for fault in _left_out(net)]
     if is_text(file):
         warnings += _blobs_left_out(nets[out])
+    if prototxt:
+        warnings += _strangers(*nets.values())
     return Upgraded(tuple(nets), len(nets[out].layers), blobs, tuple(warnings))
 
 
@@ -84,3 +86,11 @@ def _left_out(net: NetDef) -> list[str]:
 def _blobs_left_out(net: NetDef) -> list[str]:
     holders = [layer.name for layer in net.layers if layer.blobs]
     return [f"{net.source}: the blobs in it were left out, of layers {listed(holders)}"] if holders else []
+
+
+def _strangers(weights: NetDef, definition: NetDef) -> list[str]:
+    """Layers with weights that the definition lacks: the two files are hardly of one network."""
+    known = {layer.name for layer in definition.layers}
+    lacking = [layer.name for layer in weights.layers if layer.blobs and layer.name not in known]
+    said = f"{definition.source} lacks layers that {weights.source} has weights for: {listed(lacking)}"
+    return [f"{said}. Are they of one network?"] if lacking else []

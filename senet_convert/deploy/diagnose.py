@@ -205,8 +205,10 @@ def _errors(order: Ints, labels: Ints) -> tuple[float, float]:
 def variations(now: Preprocess, images: Sequence[Image]) -> list[_Change]:
     """Each property of the preprocessing as it is likelier to be, one at a time.
 
-    Of a model that takes pictures only what happens outside of it: size and resampling.
+    Of a model that takes pictures only what happens outside of it: size and resampling, or nothing.
     """
+    if now.any_size:
+        return []
     inside = now.input == IMAGE
     found = [] if inside else [*(_colors(now) if now.channels == 3 else ()), *_means(now, images)]
     found += _sizes(now)

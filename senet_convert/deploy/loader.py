@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvertError
@@ -50,7 +49,12 @@ class Loaded:
 
 
 def load(items: Iterable[Item], preprocess: Preprocess, batch: int, workers: int) -> Iterator[Loaded]:
-    """The items in their order, in batches of `batch` (the last one smaller). A broken picture is told, not fatal."""
+    """The items in their order, in batches of `batch` (the last one smaller). A broken picture is told, not fatal.
+
+    Batches of pictures of any size are no larger than `workers`.
+    """
+    if preprocess.any_size:  # the model takes them one by one, and whole pictures need much memory
+        batch = min(batch, workers)
     groups = _groups(items, batch)
     pool = ThreadPoolExecutor(workers, "decode")
     try:
@@ -92,4 +96,4 @@ def _gather(futures: list[tuple[Item, Future[Any]]], preprocess: Preprocess) -> 
         else:
             items.append(item)
     order = tuple(item.name for item, _ in futures)
-    return Loaded(tuple(items), np.stack(images) if images else preprocess.blank(0), tuple(broken), order)
+    return Loaded(tuple(items), preprocess.stack(images), tuple(broken), order)

@@ -115,7 +115,8 @@ class Model:
     def probabilities(self, batch: NDArray[Any]) -> Floats:
         """Preprocessed images, as `Preprocess.batch` gives them -> probabilities, float32 (N, classes).
 
-        Of pictures in ten crops the mean; no more crops run at once than there are pictures.
+        Of pictures in ten crops the mean; no more crops run at once than there are pictures. Whole pictures, for a
+        file that resizes them itself, run one by one.
 
         A network that ends without a softmax gets one. Batches are cut and padded to the sizes that the network or the
         provider asks for. Raises ConvertError when an output is not finite.
@@ -147,6 +148,8 @@ class Model:
 
     def _run(self, name: str, batch: NDArray[Any], sizes: Sequence[int]) -> NDArray[Any]:
         count = len(batch)
+        if batch.dtype == object:  # pictures of any size, which the file takes one at a time
+            batch = batch[0][None]
         lacking = min((size for size in sizes if size >= count), default=count) - count
         if lacking:
             batch = np.concatenate([batch, np.zeros((lacking, *batch.shape[1:]), batch.dtype)])

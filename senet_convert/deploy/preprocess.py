@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import cv2
@@ -24,6 +24,7 @@ RESAMPLES = ("opencv", "pil")
 COLORS = ("bgr", "rgb")
 BLOB, IMAGE = "blob", "image"
 INPUTS = (BLOB, IMAGE)
+MOST_PIXELS = 1 << 27  # of a picture before the crop: 400 MB; lines of a pixel's width would take all memory
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Preprocess:
     color   order of the network's channels, 'bgr' as with Caffe's own tools, or 'rgb'
     input   'blob': the file takes what the network takes; 'image': it takes uint8 (H, W, C), R G B or grey, and holds
             the change of order, mean and scale itself
+    any_size  with 'image': the file takes one picture of any size at a time, and resizes and crops it itself
     ten_crop  a picture becomes ten inputs: the corners and the centre, then these mirrored (as Caffe's oversample)
     """
 
@@ -50,6 +52,7 @@ class Preprocess:
     resample: str = "opencv"
     color: str = "bgr"
     input: str = BLOB
+    any_size: bool = False
     ten_crop: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +62,13 @@ class Preprocess:
             crop = f"{self.size[0]}x{self.size[1]}"
             raise ConvertError(
                 f"preprocessing: no {crop} crop fits into pictures whose shorter side is resized to {self.resize}"
+            )
+        if self.any_size and (self.input != IMAGE or self.resample != "opencv"):
+            raise ConvertError("preprocessing: only a file that takes pictures can resize them, and as OpenCV does")
+        if self.any_size and self.ten_crop:
+            raise ConvertError(
+                "ten crops: the model takes whole pictures and crops their centre itself; convert it without "
+                "--input-size any"
             )
         if self.ten_crop and (self.resize is None or self.size == (self.resize, self.resize)):
             raise ConvertError(
@@ -90,18 +100,33 @@ class Preprocess:
     def blank(self, count: int) -> NDArray[Any]:
         """Zeros of the shape and type that `count` pictures have as the file's input."""
         if self.input == IMAGE:
-            return np.zeros((count, *self.size, self.channels), np.uint8)
+            pictures = np.zeros((count, *self.size, self.channels), np.uint8)
+            return self.stack(list(pictures)) if self.any_size else pictures
         return np.zeros((count, self.channels, *self.size), np.float32)
 
     def batch(self, images: Sequence[Image]) -> NDArray[Any]:
         """Images as read by `read_image` -> what the file takes: float32 (N, C, H, W), or uint8 (N, H, W, C).
 
-        With `ten_crop` there is an axis of ten behind N.
+        With `ten_crop` there is an axis of ten behind N; with `any_size` it is what `stack` says.
         """
-        return np.stack([self.apply(image) for image in images])
+        return self.stack([self.apply(image) for image in images])
+
+    def stack(self, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What `apply` gave for several images, as one array, N its first axis.
+
+        With `any_size` pictures differ in shape: it is an array (N,) of objects, each uint8 (H, W, C).
+        """
+        if not self.any_size:
+            return np.stack(inputs) if inputs else self.blank(0)
+        found = np.empty(len(inputs), object)
+        for i, picture in enumerate(inputs):
+            found[i] = picture
+        return found
 
     def apply(self, image: Image) -> NDArray[Any]:
         """One image as read by `read_image`, uint8 (H, W, C) -> what the file takes. Raises ConvertError."""
+        if self.any_size:
+            return np.ascontiguousarray(image[:, :, ::-1])
         pixels = self._crops(image)[:, :, :, ::-1]
         found = np.ascontiguousarray(pixels) if self.input == IMAGE else self.planes(pixels)
         return found if self.ten_crop else found[0]
@@ -112,14 +137,23 @@ class Preprocess:
         values = ordered.astype(np.float32) - np.asarray(self.mean or (0.0,), np.float32)
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2) * np.float32(self.scale))
 
+    def outside(self) -> Preprocess:
+        """The same arithmetic, no part of it in the file: how the network itself is fed."""
+        return replace(self, input=BLOB, any_size=False)
+
     def _crops(self, image: Image) -> Image:
         """The part of a picture that the network sees, or all ten: uint8 (crops, height, width, C)."""
         height, width = self.size
         if self.resize is None:
             return self._resized(image, height, width)[None]
         short = min(image.shape[:2])
-        sides = (max(1, round(side * self.resize / short)) for side in image.shape[:2])
-        image = self._resized(image, *sides)
+        tall, wide = (max(1, round(side * self.resize / short)) for side in image.shape[:2])
+        if tall * wide > MOST_PIXELS:
+            raise ConvertError(
+                f"a picture of {image.shape[0]}x{image.shape[1]} would grow to {tall}x{wide}: the shorter side is "
+                f"resized to {self.resize}"
+            )
+        image = self._resized(image, tall, wide)
         bottom, right = image.shape[0] - height, image.shape[1] - width
         if bottom < 0 or right < 0:
             raise ConvertError(f"a {height}x{width} crop does not fit: the shorter side is resized to {self.resize}")

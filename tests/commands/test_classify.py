@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -88,3 +89,30 @@ def test_ten_crops(bundle: Path, digits: Path) -> None:
     one, ten = (json.loads(classify(bundle, path, *flag, "--json").stdout) for flag in ((), ("--ten-crop",)))
     assert one[0]["top"][0]["index"] == ten[0]["top"][0]["index"]
     assert one[0]["top"][0]["probability"] != ten[0]["top"][0]["probability"]
+
+
+def test_a_model_that_takes_whole_pictures_answers_the_same(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    """Odd sizes: landscape, portrait, one pixel high or wide."""
+    source = (digits / "SE-ResNet-Digits.caffemodel", "--resize", 36, "--labels", digits / "classes.txt")
+    asked = ("convert", *source, "--input", "image", "--input-size", "any", "--no-check", "-o", tmp_path / "whole")
+    done = CliRunner().invoke(main, [str(arg) for arg in asked])
+    assert done.exit_code == 0, done.output
+    (tmp_path / "images").mkdir()
+    picture = cv2.imread(str(digits / "images" / "digits_val_00000001.png"))
+    assert picture is not None
+    for width, height in [(101, 37), (37, 101), (33, 33), (5, 7), (640, 481), (1, 50), (50, 1), (1, 1)]:
+        scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{width}x{height}.png"), scaled)
+    answers = [
+        json.loads(classify(model, tmp_path / "images", "--top", 10, "--json").stdout)
+        for model in (bundle, tmp_path / "whole")
+    ]
+    assert len(answers[0]) == 8
+    for plain, whole in zip(*answers, strict=True):
+        assert [top["index"] for top in whole["top"]] == [top["index"] for top in plain["top"]], plain["image"]
+        differences = [a["probability"] - b["probability"] for a, b in zip(plain["top"], whole["top"], strict=True)]
+        assert max(map(abs, differences)) < 1e-6
+    assert {answer["top"][0]["label"] for answer in answers[1]} > {"four"}
+    refused = classify(tmp_path / "whole", tmp_path / "images", "--ten-crop")
+    assert refused.exit_code == 1
+    assert "crops their centre itself" in refused.stderr

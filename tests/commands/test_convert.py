@@ -169,15 +169,6 @@ def test_every_command_has_help() -> None:
         assert done.stdout.startswith("Usage:")
 
 
-def test_completion_scripts_are_printed() -> None:
-    for shell in ("bash", "zsh", "fish"):
-        assert "_SENET_CONVERT_COMPLETE" in invoke("completion", shell).stdout
-    environment = {**os.environ, "_SENET_CONVERT_COMPLETE": "bash_complete", "COMP_WORDS": "x in", "COMP_CWORD": "1"}
-    argv = [sys.executable, "-c", "from senet_convert.cli import main; main(prog_name='senet-convert')"]
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.split() == ["plain,inspect"]
-
-
 def test_the_version_is_printed() -> None:
     from senet_convert import __version__
 

@@ -132,6 +132,34 @@ def test_engines_that_are_refused(bundle: Path, digits: Path) -> None:
     assert "name it with --caffemodel" in lacking.stderr
 
 
+OWN = """
+from dataclasses import dataclass
+from senet_convert.converter.layers.activation import ReLU
+
+@dataclass(frozen=True)
+class MyReLU(ReLU):
+    pass
+"""
+
+
+def test_engines_of_a_network_with_layer_types_of_ones_own(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    text = (digits / "deploy.prototxt").read_text().replace('"ReLU"', '"MyReLU"')
+    (tmp_path / "net.prototxt").write_text(text)
+    layers, caffemodel = ("--layers", tmp_path / "own.py"), digits / "SE-ResNet-Digits.caffemodel"
+    asked = (caffemodel, "--prototxt", tmp_path / "net.prototxt", "--resize", 36, "--no-check", *layers)
+    done = CliRunner().invoke(main, ["convert", *map(str, asked), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    engine = ("--engine", "caffe-generic", "--caffemodel", caffemodel, "--limit", 20, "--json")
+    refused = on_digits(tmp_path / "out", digits, *engine)
+    assert refused.exit_code == 1
+    assert "layer types of your own (MyReLU); give the file that defines them with --layers" in refused.stderr
+    found = json.loads(on_digits(tmp_path / "out", digits, *engine, *layers).stdout)
+    assert (found["engine"], found["images"]) == ("caffe-generic", 20)
+    assert found["top1_error"] < 10
+    assert on_digits(tmp_path / "out", digits, *layers).exit_code == 2
+
+
 def test_predictions_as_parquet(bundle: Path, digits: Path, tmp_path: Path) -> None:
     assert on_digits(bundle, digits, "--limit", 20, "--predictions", tmp_path / "p.parquet").exit_code == 0
     table = parquet.read_table(tmp_path / "p.parquet")

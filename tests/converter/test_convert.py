@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ from safetensors.numpy import load_file
 import senet_convert
 from senet_convert.converter import convert as room
 from senet_convert.converter import landed, onnx_export
-from senet_convert.converter.convert import Result, Wishes, convert, find_prototxt
-from senet_convert.converter.graph import build
+from senet_convert.converter.convert import Result, Wishes, convert
+from senet_convert.converter.passes import Options
 from senet_convert.deploy.session import newest_opset
 from senet_convert.errors import CheckError, ConvertError
-from senet_convert.proto import read_caffemodel
-from tests.nets import INPUT, Files, write
+from tests.nets import Files, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -71,17 +70,6 @@ def test_the_safetensors_load_into_the_family_net(tmp_path: Path) -> None:
     model.load_state_dict(state, strict=True)
 
 
-def test_load_gives_caffes_numbers() -> None:
-    for case in ("se_resnet", "se_bn_inception"):
-        with np.load(GOLDEN / case / "inputs.npz") as inputs, np.load(GOLDEN / case / "outputs.npz") as outputs:
-            x, logits = torch.from_numpy(inputs["data"]), outputs["classifier"]
-        model = senet_convert.load(str(GOLDEN / case / "net.caffemodel"))
-        with torch.no_grad():
-            found = model(x).numpy()
-        assert np.abs(found - logits).max() <= 5e-5 * np.abs(logits).max()
-        assert not model.training
-
-
 def test_a_net_of_no_family_gets_the_generic_module(tmp_path: Path) -> None:
     files = write(tmp_path)
     result = run(files, tmp_path / "out")
@@ -91,15 +79,6 @@ def test_a_net_of_no_family_gets_the_generic_module(tmp_path: Path) -> None:
     assert "weights.conv/weight" in state
     x = torch.zeros(2, 3, 12, 10)
     assert senet_convert.load(files.caffemodel)(x).shape == (2, 7)
-
-
-def test_the_prototxt_beside_the_model_is_found(tmp_path: Path) -> None:
-    model = tmp_path / "net.caffemodel"
-    assert find_prototxt(model) is None
-    (tmp_path / "deploy.prototxt").touch()
-    assert find_prototxt(model) == tmp_path / "deploy.prototxt"
-    (tmp_path / "net.prototxt").touch()
-    assert find_prototxt(model) == tmp_path / "net.prototxt"
 
 
 def test_a_caffemodel_alone_is_enough(tmp_path: Path) -> None:
@@ -175,15 +154,15 @@ def test_keep_going_writes_it_with_the_verdict(tmp_path: Path, monkeypatch: pyte
 
 
 def test_weights_are_checked_in_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = room._write_weights
+    original = room.write_state
 
-    def wrong(loaded: room.Loaded, path: Path) -> None:
-        original(loaded, path)
+    def wrong(state: Mapping[str, torch.Tensor], path: Path) -> None:
+        original(state, path)
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
 
-    monkeypatch.setattr(room, "_write_weights", wrong)
+    monkeypatch.setattr(room, "write_state", wrong)
     with pytest.raises(CheckError, match=r"model\.safetensors: the weight"):
         run(golden("se_resnet"), tmp_path / "out")
 
@@ -222,6 +201,31 @@ def test_images_can_be_the_input(tmp_path: Path) -> None:
     assert len(result.report["check"]["top5"]["prob"]) == 3
 
 
+def test_images_are_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> onnx_export.OnnxModel:
+        raise AssertionError("the model is exported")
+
+    monkeypatch.setattr(onnx_export, "export", never)
+    (tmp_path / "torn.png").write_bytes(b"nonsense")
+    with pytest.raises(ConvertError, match=r"torn\.png: OpenCV cannot read it"):
+        run(write(tmp_path), tmp_path / "out", images=(tmp_path / "torn.png",))
+
+
+def test_the_report_holds_every_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "model.prototxt is left out: the network has fields that Caffe's format lacks (some)"
+    monkeypatch.setattr(room, "write_definition", lambda *_: (note,))
+    files = write(tmp_path)
+    options = Options(ignore_fields=("pad_type",))
+    result = run(files, tmp_path / "out", options=options, check=False)
+    assert result.warnings == (
+        "--ignore-field pad_type: no layer that counts has a field of that name to pass over",
+        note,
+    )
+    assert result.report["warnings"] == list(result.warnings)
+    assert result.report["options"]["ignore_fields"] == ["pad_type"]
+    assert note.replace("'", "&#x27;") in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_images_need_an_image_input(tmp_path: Path) -> None:
     text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } }\n' + (
         'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
@@ -244,17 +248,3 @@ def test_an_opset_that_onnxruntime_lacks_is_refused(tmp_path: Path) -> None:
         pytest.skip("the installed onnxruntime takes every opset of the installed onnx")
     with pytest.raises(ConvertError, match="the installed onnxruntime takes at most"):
         run(write(tmp_path), tmp_path / "out", opset=newest)
-
-
-def test_shared_weights_are_written_under_every_name(tmp_path: Path) -> None:
-    text = INPUT + "".join(
-        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "{name}" param {{ name: "w" }}\n'
-        "inner_product_param { num_output: 2 bias_term: false } }\n"
-        for name in ("a", "b")
-    )
-    files = write(tmp_path, text)
-    weights = read_caffemodel(files.caffemodel)
-    same = replace(weights, layers=(*weights.layers[:2], replace(weights.layers[2], blobs=weights.layers[1].blobs)))
-    graph = build(same, same)
-    assert list(graph.accounts.arrays) == ["a/weight"]
-    assert room.realise(same, graph).names == {"a/weight": "weights.a/weight"}

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
-from torch import nn
 
 from senet_convert import demo
-from senet_convert.converter import convert as room
-from senet_convert.converter import released
 from senet_convert.converter.convert import Wishes, convert
-from senet_convert.converter.passes import Options
-from senet_convert.deploy.classes import DEVKIT, ORDERS, SORTED, Classes
 from senet_convert.errors import ConvertError
-from tests.nets import write
 
 
 @pytest.fixture(scope="module")
@@ -64,34 +57,3 @@ def test_labels_must_be_as_many_as_the_classes(wanted: str, digits: Path, tmp_pa
     with pytest.raises(ConvertError, match=r"(1000|2) labels, but the network's outputs are 'prob' \[1, 10\]"):
         converted(digits, tmp_path / "out", labels=labels)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> room.Loaded:
-    """A small network, as though it had 1000 classes."""
-    files = write(tmp_path)
-    net, built = room.read(files.caffemodel, None, Options())
-    outputs = {built.blobs[name] for name in built.outputs}
-    shapes = {name: (shape[0], 1000, *shape[2:]) if name in outputs else shape for name, shape in built.shapes.items()}
-    return room.Loaded(net, replace(built, shapes=shapes), None, nn.Identity(), {})
-
-
-SOURCE = released.Source("caffemodel", "x.caffemodel", 1, {}, released.releases()[0])
-
-
-def test_a_release_speaks_devkit_order(thousand: room.Loaded) -> None:
-    assert room._classes(thousand.graph, [SOURCE], None) == Classes.ilsvrc2012(DEVKIT)
-    assert room._classes(thousand.graph, [replace(SOURCE, release=None)], None) == Classes()
-
-
-@pytest.mark.parametrize("word", ORDERS)
-def test_a_network_of_ones_own_speaks_what_one_says(word: str, thousand: room.Loaded) -> None:
-    found = room._classes(thousand.graph, [replace(SOURCE, release=None)], word)
-    assert found == Classes.ilsvrc2012(ORDERS[word])
-
-
-def test_a_release_with_labels_of_the_other_order_is_refused(thousand: room.Loaded, tmp_path: Path) -> None:
-    wnids = Classes.ilsvrc2012(SORTED).wnids
-    (tmp_path / "synset_words.txt").write_text("\n".join(f"{wnid} some name" for wnid in wnids))
-    with pytest.raises(ConvertError, match=f"lists the classes by {SORTED}, .* number them by {DEVKIT}"):
-        room._classes(thousand.graph, [SOURCE], tmp_path / "synset_words.txt")

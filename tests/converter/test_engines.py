@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from senet_convert.converter import engines as room
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
+from senet_convert.converter.layers.activation import ReLU
 from senet_convert.converter.passes import Options
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError
+from senet_convert.proto import State
 from tests.nets import SE_NET, Files, write
 
 BATCH = np.random.default_rng(0).normal(0, 50, (3, 3, 12, 10)).astype(np.float32)
@@ -99,6 +102,52 @@ def test_another_definition_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.prototxt").write_text(SE_NET.replace('"fc" top: "prob"', '"pool" top: "prob"'))
     with pytest.raises(ConvertError, match=r"its blob 'prob' is .*, not of 7 classes"):
         engines([TORCH], model, None, tmp_path / "other.prototxt")
+
+
+STAGED = SE_NET.replace(
+    'layer { name: "gate" type: "Sigmoid" bottom: "down" top: "down" }',
+    """layer { name: "gate" type: "Sigmoid" bottom: "down" top: "down" include { stage: "serve" min_level: 2 } }
+layer { name: "gate" type: "TanH" bottom: "down" top: "down" include { phase: TRAIN not_stage: "serve" } }""",
+)
+
+
+@pytest.mark.parametrize("definition", [True, False])
+@pytest.mark.parametrize("state", [State("TEST", 2, ("serve",)), State("TRAIN")])
+def test_phase_level_and_stage_of_the_conversion_hold(state: State, definition: bool, tmp_path: Path) -> None:
+    """The parameter `definition`: with the bundle's own definition, and with the files as they were given."""
+    model = opened(write(tmp_path, STAGED), options=Options(state))
+    if not definition:
+        (tmp_path / "net" / "model.prototxt").unlink()
+    (one,) = engines([GENERIC], model)
+    assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
+
+
+@pytest.mark.parametrize("prototxt", [None, "net.prototxt"])
+def test_fields_that_the_conversion_passed_over_are_passed_over(prototxt: str | None, tmp_path: Path) -> None:
+    files = write(tmp_path)
+    text = files.prototxt.read_text().replace("kernel_size: 3 stride: 2", "kernel_size: 3 stride: 2 pad_type: 1")
+    files.prototxt.write_text(text)
+    model = opened(files, options=Options(ignore_fields=("pad_type",)))
+    (one,) = engines([GENERIC], model, None, tmp_path / prototxt if prototxt else None)
+    assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
+
+
+@dataclass(frozen=True)
+class MyReLU(ReLU):
+    """A layer type of one's own."""
+
+
+@pytest.mark.parametrize("definition", [True, False])
+def test_layer_types_of_ones_own_are_given_again(definition: bool, tmp_path: Path) -> None:
+    files = write(tmp_path)
+    files.prototxt.write_text(files.prototxt.read_text().replace('"ReLU"', '"MyReLU"'))
+    model = opened(files, options=Options(layers={"MyReLU": MyReLU, "Unused": ReLU}))
+    if not definition:
+        (tmp_path / "net" / "model.prototxt").unlink()
+    (one,) = engines([GENERIC], model, layers={"MyReLU": MyReLU})
+    assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
+    with pytest.raises(ConvertError, match=r"layer types of your own \(MyReLU\); give the file .* with --layers"):
+        engines([GENERIC], model)
 
 
 def test_names() -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from senet_convert.converter.graph import build
 from senet_convert.converter.passes import Options
-from senet_convert.converter.preprocessing import stated
+from senet_convert.converter.preprocessing import settled, stated
 from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.errors import ConvertError
 from tests.nets import INPUT, definition
 
 RELU = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }\n'
@@ -49,3 +50,19 @@ def test_nets_that_take_no_picture_have_none(tmp_path: Path) -> None:
     vector = 'layer { name: "v" type: "Input" top: "v" input_param { shape { dim: 1 dim: 5 } } }\n'
     net = definition(tmp_path, vector + RELU.replace('"data"', '"v"'))
     assert stated(net, build(net, None)) is None
+
+
+def test_what_a_person_says_overrules_the_files(tmp_path: Path) -> None:
+    net = definition(tmp_path, f"# mean_value: 104, 117, 123\n{INPUT}{RELU}")
+    built = build(net, None)
+    asked = {"resize": 9, "crop": 8, "mean": None, "scale": 0.5, "resample": "pil", "color": "rgb"}
+    assert settled(net, built, False, asked) == Preprocess((8, 8), 9, (104, 117, 123), 0.5, 3, "pil", "rgb")
+    assert settled(net, built, True, {"mean": (1.0,)}) == Preprocess((12, 10), 14, (1.0,)), "256 for 224, as published"
+
+
+def test_what_a_network_without_pictures_cannot_be_told(tmp_path: Path) -> None:
+    vector = 'layer { name: "v" type: "Input" top: "v" input_param { shape { dim: 1 dim: 5 } } }\n'
+    net = definition(tmp_path, vector + RELU.replace('"data"', '"v"'))
+    assert settled(net, build(net, None), False, {"crop": None}) is None
+    with pytest.raises(ConvertError, match=r"^--crop, --scale: only for a network with one image input"):
+        settled(net, build(net, None), False, {"crop": 8, "scale": 2.0})

@@ -13,6 +13,7 @@ import pytest
 
 from senet_convert import bundle, demo
 from senet_convert.converter import convert, released
+from senet_convert.converter.passes import Options
 from senet_convert.deploy.session import Session
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
@@ -50,7 +51,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         release = released.releases()[0]
         identify = released.identify
         patch.setattr(convert, "identify", lambda path, role: replace(identify(path, role), release=release))
-        wishes = convert.Wishes(reference=folder / "reference.npz", labels=digits / "classes.txt")
+        options = Options(input_shapes={"data": (1, 3, 32, 32)})
+        wishes = convert.Wishes(options, reference=folder / "reference.npz", labels=digits / "classes.txt")
         _convert(caffemodel, prototxt, folder / "second", wishes)
     return bundle.read_report(folder / "second")
 

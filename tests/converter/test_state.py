@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from senet_convert.converter.state import read_state
+from senet_convert.converter.state import read_state, write_state
 from senet_convert.errors import ReadError, WeightsError
 
 CONV = nn.Conv2d(3, 4, 2)
@@ -34,6 +34,25 @@ def test_safetensors_and_torch_files_give_the_same(tmp_path: Path) -> None:
         assert sorted(other) == NAMES
         assert all(one[name].tobytes() == other[name].tobytes() for name in NAMES)
     assert one["conv.weight"].tobytes() == CONV.weight.detach().numpy().tobytes()
+
+
+def test_what_is_written_is_what_the_library_writes(tmp_path: Path) -> None:
+    state = {
+        **NET.state_dict(),
+        'ä/"q"\\\n': torch.arange(40_000.0),
+        "none": torch.empty(0, 3),
+        "a": torch.tensor(-0.0),
+    }
+    write_state(state, tmp_path / "own.safetensors")
+    safetensors.torch.save_file(state, tmp_path / "library.safetensors", metadata={"format": "pt"})
+    assert (tmp_path / "own.safetensors").read_bytes() == (tmp_path / "library.safetensors").read_bytes()
+
+
+def test_shared_and_turned_tensors_are_written_whole(tmp_path: Path) -> None:
+    tensor = torch.arange(6.0).reshape(2, 3)
+    write_state({"one": tensor, "two": tensor, "turned": tensor.t()}, tmp_path / "net.safetensors")
+    found = safetensors.torch.load_file(tmp_path / "net.safetensors")
+    assert found["one"].equal(tensor) and found["two"].equal(tensor) and found["turned"].equal(tensor.t())
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])

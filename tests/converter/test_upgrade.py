@@ -40,6 +40,12 @@ def test_an_upgraded_network_is_the_same_network(tmp_path: Path, case: str) -> N
     assert report["verdict"] == "passed"
 
 
+def test_files_of_two_networks_are_written_with_a_warning(tmp_path: Path) -> None:
+    prototxt, caffemodel = GOLDEN / "legacy_v0" / "deploy.prototxt", GOLDEN / "legacy_v1" / "net.caffemodel"
+    (warning,) = upgrade(caffemodel, prototxt, tmp_path / "new.caffemodel", False, silent).warnings
+    assert warning == (f"{prototxt} lacks layers that {caffemodel} has weights for: fc6, fc7. Are they of one network?")
+
+
 def test_the_text_in_todays_form(tmp_path: Path) -> None:
     old = """
     name: "old" input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8

@@ -149,3 +149,4 @@ def test_of_a_model_that_takes_pictures_only_the_outside_is_varied() -> None:
     picture = np.zeros((40, 40, 3), np.uint8)
     kinds = {change.kind for change in variations(Preprocess((32, 32), 36, (1.0,), input="image"), [picture])}
     assert kinds == {"resize", "resample"}
+    assert variations(Preprocess((32, 32), 36, (1.0,), input="image", any_size=True), [picture]) == []

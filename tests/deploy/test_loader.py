@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,11 @@ def test_the_work_ahead_is_bounded(tmp_path: Path) -> None:
     assert count <= 5 * (AHEAD + 1)
     batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_whole_pictures_come_in_small_batches(tmp_path: Path) -> None:
+    whole = replace(PREPROCESS, input="image", any_size=True)
+    found = list(load([*items(tmp_path, 4), Item("torn", lambda: b"nonsense")], whole, 32, 2))
+    assert [len(loaded.order) for loaded in found] == [2, 2, 1]
+    assert found[1].images[1].shape == (6, 5, 3)
+    assert found[2].images.shape == (0,)

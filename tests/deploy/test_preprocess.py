@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -118,3 +119,34 @@ def test_ten_crops_are_caffes() -> None:
 def test_ten_crops_need_larger_pictures(resize: int | None) -> None:
     with pytest.raises(ConvertError, match="convert it with --resize"):
         Preprocess((16, 16), resize, ten_crop=True)
+
+
+def test_pictures_of_any_size_stay_whole() -> None:
+    whole = Preprocess((2, 3), 4, (1, 2, 3), 0.5, input="image", any_size=True)
+    assert np.array_equal(whole.apply(NOISE), NOISE[:, :, ::-1])
+    batch = whole.batch([NOISE, NOISE[:1, :7]])
+    assert (batch.shape, batch.dtype.name) == ((2,), "object")
+    assert [picture.shape for picture in batch] == [(40, 60, 3), (1, 7, 3)]
+    assert whole.batch([NOISE, NOISE]).shape == (2,), "of equal sizes too"
+    assert (whole.blank(4).shape, whole.blank(4)[3].shape, whole.blank(0).shape) == ((4,), (2, 3, 3), (0,))
+    assert Preprocess.from_json(whole.to_json()) == whole
+    assert whole.outside() == Preprocess((2, 3), 4, (1, 2, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ten_crop": True}, "the model takes whole pictures and crops their centre itself"),
+        ({"resample": "pil"}, "as OpenCV does"),
+        ({"input": "blob"}, "only a file that takes pictures"),
+    ],
+)
+def test_what_pictures_of_any_size_exclude(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConvertError, match=said):
+        replace(Preprocess((2, 2), 4, input="image", any_size=True), **change)
+
+
+def test_a_line_of_pixels_takes_no_memory() -> None:
+    with pytest.raises(ConvertError, match=r"a picture of 1x40000 would grow to 256x10240000: the shorter side is"):
+        Preprocess((224, 224), 256).apply(np.zeros((1, 40000, 3), np.uint8))
+    assert Preprocess((224, 224), 256).apply(np.zeros((1, 1000, 3), np.uint8)).shape == (3, 224, 224)

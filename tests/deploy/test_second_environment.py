@@ -1,17 +1,25 @@
-"""Classify and validate in a virtual environment of their own, where what converting needs was never installed."""
+"""Classify, validate and serve in an environment of their own, where what converting needs was never installed.
+
+It is made by the steps of the Dockerfile, and the server is started and probed as the image does.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from bench.running import free_ports
+
+from ..dockerfile import ROOT, build, stages
+
 VARIABLE = "SENET_CONVERT_SECOND_VENV"
 IMPORTS = """
 import importlib.util, pkgutil
@@ -19,8 +27,8 @@ from importlib import import_module
 import senet_convert.deploy
 assert importlib.util.find_spec("torch") is None
 assert importlib.util.find_spec("safetensors") is None
-for module in pkgutil.iter_modules(senet_convert.deploy.__path__):
-    import_module(f"senet_convert.deploy.{module.name}")
+for module in pkgutil.walk_packages(senet_convert.deploy.__path__, "senet_convert.deploy."):
+    import_module(module.name)
 print(senet_convert.__file__)
 """
 
@@ -31,16 +39,10 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of its programs. Built from a copy: a build leaves files beside the sources."""
+    """The folder of its programs: what the Dockerfile's first stage leaves."""
     folder = tmp_path_factory.mktemp("second")
-    source = folder / "source"
-    shutil.copytree(ROOT / "senet_convert", source / "senet_convert", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), f"{source}[cpu]"], check=True)
-    return folder / "venv" / "bin"
+    build(stages(ROOT / "Dockerfile")[0], folder)
+    return folder / "opt" / "venv" / "bin"
 
 
 def run(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -65,3 +67,29 @@ def test_serving_needs_no_torch(environment: Path, bundle: Path, digits: Path, t
     caffemodel = digits / "SE-ResNet-Digits.caffemodel"
     for words in ((*on_digits, "--engine", "torch"), (caffemodel, "-o", tmp_path / "out")):
         assert "is not installed; install senet-convert[all]" in run(command, *words, code=1).stderr
+
+
+def test_the_image_serves_and_stops(environment: Path, bundle: Path, digits: Path, tmp_path: Path) -> None:
+    """As ENTRYPOINT, CMD and HEALTHCHECK have it."""
+    final = stages(ROOT / "Dockerfile")[1]
+    shutil.copytree(bundle, tmp_path / "models" / "digits")
+    http, grpc = free_ports(2)
+    places = {"8000": str(http), "8001": str(grpc), "0.0.0.0": "127.0.0.1", "/models": str(tmp_path / "models")}
+    entry = [places.get(word, word) for word in (*final.words("ENTRYPOINT"), *final.words("CMD"))]
+    health = [word.replace(":8000/", f":{http}/") for word in final.health]
+    clean = {"PATH": f"{environment}:/usr/bin:/bin"}
+    server = subprocess.Popen([environment / entry[0], *entry[1:]], env=clean, cwd="/")
+    try:
+        ends = time.monotonic() + 60
+        while subprocess.run(health, env=clean, capture_output=True).returncode and time.monotonic() < ends:
+            assert server.poll() is None
+            time.sleep(0.1)
+        picture = (digits / "images" / "digits_val_00000001.png").read_bytes()
+        asked = Request(f"http://127.0.0.1:{http}/v1/classify", picture, {"Content-Type": "image/png"})
+        with urlopen(asked, timeout=10) as answer:
+            assert json.load(answer)["images"][0]["top"][0]["label"] == "four"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.wait()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -55,6 +57,29 @@ def test_bound_buffers_give_the_same_and_leave_the_feeds_alone(file: Path) -> No
     assert first is not None
     assert np.array_equal(first, session.run({"data": BATCH})["prob"]), "an output is overwritten by later runs"
     assert session.run_bound({"data": BATCH[:1]}, ["prob"], "cpu")["prob"].shape == (1, 10)
+
+
+@pytest.mark.parametrize(("shape", "bound"), [(["batch", 3, "height", "width"], 0), (["batch", 3, 32, 32], 1)])
+def test_buffers_are_kept_where_only_the_batch_is_free(
+    shape: list[int | str], bound: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = onnx.load(str(file))
+    dims = network.graph.input[0].type.tensor_type.shape.dim
+    for dim, size in zip(dims, shape, strict=True):
+        dim.Clear()
+        setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
+    onnx.save(network, str(tmp_path / "model.onnx"))
+    session = Session(tmp_path / "model.onnx")
+    kept: list[str] = []
+
+    def run_bound(feeds: dict[str, Any], names: list[str], device: str) -> dict[str, Any]:
+        kept.append(device)
+        return {}
+
+    monkeypatch.setattr(session, "provider", "cuda")
+    monkeypatch.setattr(session, "run_bound", run_bound)
+    session.run({"data": BATCH})
+    assert kept == ["cuda"] * bound
 
 
 def test_warm_up_runs_the_batch_sizes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,8 +199,15 @@ def _preprocess(report: Report) -> Html | None:
             ("Size of the input", size if resize is None else None),
             ("Mean, subtracted first", f"{mean} (of 255)" if mean else "none is stated"),
             ("Scale, multiplied afterwards", f"{found['scale']:g}"),
+            ("Done by model.onnx itself", _inside(found)),
         )
     )
+
+
+def _inside(preprocess: Mapping[str, Any]) -> str | None:
+    if preprocess.get("any_size"):
+        return "all of it: it takes pictures of any size, one at a time"
+    return "order of the channels, mean and scale" if preprocess.get("input") == "image" else None
 
 
 def _classes(report: Report) -> Html:
