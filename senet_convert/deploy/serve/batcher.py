@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from . import account
 from .faults import AWAY, BUSY, FAULT, LATE, RequestError
 from .stats import Stats
 
@@ -58,7 +59,8 @@ class _Pending:
     due: float
     done: asyncio.Future[dict[str, Array]]
     since: int = field(default_factory=time.perf_counter_ns)
-    waited: int = 0
+    waited: int = 0  # ns in the queue
+    computed: int = 0  # ns of the run that it was part of
 
     @property
     def key(self) -> Key:
@@ -91,6 +93,7 @@ class Batcher:
         if self._closed:
             raise RequestError(AWAY, "the model is being unloaded or the server shuts down", _RETRY)
         if len(self._queue) >= self.limits.queue:
+            self.stats.failed(0, BUSY)
             raise RequestError(BUSY, f"{len(self._queue)} requests are waiting already; try again", _RETRY)
         seconds = min(timeout or self.limits.deadline, self.limits.deadline)
         loop = asyncio.get_running_loop()
@@ -103,17 +106,18 @@ class Batcher:
             async with asyncio.timeout_at(item.due):
                 found = await item.done
         except TimeoutError:
-            self.stats.failed(time.perf_counter_ns() - item.since)
+            self.stats.failed(time.perf_counter_ns() - item.since, LATE)
             raise RequestError(LATE, f"no answer within {seconds:g} s: the deadline has passed") from None
-        except RequestError:
-            self.stats.failed(time.perf_counter_ns() - item.since)
+        except RequestError as fault:
+            self.stats.failed(time.perf_counter_ns() - item.since, fault.status)
             raise
         except asyncio.CancelledError:
-            self.stats.cancel.add(time.perf_counter_ns() - item.since)
+            self.stats.canceled(time.perf_counter_ns() - item.since)
             raise
         finally:
             self.stats.pending -= 1
         self.stats.answered(time.perf_counter_ns() - item.since, item.waited)
+        account.current.get().ran(item.waited, item.computed)
         return found
 
     async def close(self, grace: float) -> None:
@@ -190,6 +194,7 @@ class Batcher:
             return
         self.stats.executed(sum(item.rows for item in batch), [item.waited for item in batch], took)
         for item, result in zip(batch, results, strict=True):
+            item.computed = sum(took.values())
             if not item.done.done():
                 item.done.set_result(result)
 
@@ -205,6 +210,8 @@ class Batcher:
         results = [outputs]
         if len(batch) > 1:
             ends = np.cumsum([item.rows for item in batch])
+            if any(len(value) != ends[-1] for value in outputs.values()):
+                raise ValueError("an output has not one row for each item: requests cannot run together")
             results = [
                 {name: value[end - item.rows : end] for name, value in outputs.items()}
                 for item, end in zip(batch, ends, strict=True)

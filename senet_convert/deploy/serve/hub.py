@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ..cores import usable_cores
+from . import account
+from .account import Account
+from .faults import AWAY, BUSY, NO_KEY, RequestError
+from .gates import Gates
+from .keys import Keys, presented
+from .metrics import Meters
+from .pictures import Pictures
+from .rates import Rates
 from .repository import Repository
 from .settings import Settings
+from .tracing import Traces
 
 
 class Hub:
@@ -17,15 +27,53 @@ class Hub:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is loaded yet. Raises ConvertError: two models of one name."""
+        """Nothing is loaded yet. Raises ConvertError: two models of one name, API keys that cannot be read, traces
+        without the package for them."""
         self.settings = settings
+        self.keys = Keys.of(settings)
+        self.rates = Rates(settings.rate)
         self.repository = Repository(
             settings.models, settings.repository, settings.engine, settings.limits, settings.grace
         )
+        self.meters = Meters(self.repository)
         self.workers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
+        self.traces = Traces() if settings.otel else None
+        self.pictures = Pictures(self.workers, settings.max_pixels, settings.queue)
+        self.gates = Gates(self.workers, settings.gates, settings.threads)
         self.draining = False
+        self.held = 0  # bytes of all requests that are being answered
 
     @property
     def ready(self) -> bool:
         """May traffic be sent here?"""
         return self.repository.ready and not self.draining
+
+    def admit(self, headers: Mapping[str, str]) -> None:
+        """Look at the API key in `headers`, whose names are in lower case. Raises RequestError: NO_KEY."""
+        if not self.keys:
+            return
+        key = presented(headers)
+        if key is None:
+            raise RequestError(NO_KEY, "an API key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        name = self.keys.find(key)
+        if name is None:
+            raise RequestError(NO_KEY, "this API key is not known here")
+        account.current.get().client = name
+
+    def limit_rate(self) -> None:
+        """Count a request of this client. Raises RequestError: BUSY, it asks more often than it may."""
+        wait = self.rates.wait(account.current.get().client)
+        if wait:
+            raise RequestError(BUSY, f"more than {self.rates.rate:g} requests a second; try again in {wait} s", wait)
+
+    def hold(self, size: int) -> None:
+        """Keep so many more bytes in memory for this request. Raises RequestError: AWAY, all together hold too many."""
+        account.current.get().held += size
+        self.held += size
+        if self.held > self.settings.max_inflight:
+            raise RequestError(AWAY, "too many large requests are being answered; try again", 1)
+
+    def release(self, one: Account) -> None:
+        """A request is answered: its bytes are free."""
+        self.held -= one.held
+        one.held = 0

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classes import Classes
+from . import account
 from .faults import BAD, RequestError
 from .repository import Repository
 from .served import Spec
@@ -63,6 +64,7 @@ async def infer(repository: Repository, question: Question) -> Answer:
     running = repository.get(question.model, question.version)
     served = running.served
     rows = served.rows(question.inputs)
+    account.current.get().asked(served.name, served.version, rows)
     wanted = question.wanted or tuple(Wanted(spec.name) for spec in served.outputs)
     specs = [served.output(one.name) for one in wanted]
     names = tuple(dict.fromkeys(one.name for one in wanted))
@@ -81,7 +83,7 @@ def _best(spec: Spec, values: Array, count: int, classes: Classes) -> Output:
     if values.ndim < 2 or any(dim != 1 for dim in values.shape[2:]) or not np.issubdtype(values.dtype, np.number):
         raise RequestError(BAD, f"output {spec} has no value for each class; 'classification' cannot be applied to it")
     flat = values.reshape(values.shape[:2])
-    order = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+    order = np.argsort(-flat.astype(np.float64), axis=1, kind="stable")[:, :count]
     rows = [[_entry(row[index], int(index), classes) for index in best] for row, best in zip(flat, order, strict=True)]
     return Output(spec.name, BYTES, np.array(rows, dtype=object))
 

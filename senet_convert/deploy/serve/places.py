@@ -30,18 +30,25 @@ class Place:
 
         Raises ConvertError for a file outside `root`: a link that leads away.
         """
-        if self.path.is_file():
-            found = {FIRST: self.path}
-        elif (self.path / bundle.ONNX).is_file():
-            found = {FIRST: self.path / bundle.ONNX}
-        else:
-            numbered = [folder for folder in _folders(self.path) if folder.name.isdecimal() and folder.name.isascii()]
-            files = {folder.name: folder / bundle.ONNX for folder in sorted(numbered, key=lambda one: int(one.name))}
-            found = {version: file for version, file in files.items() if file.is_file()}
+        found = self._files()
         for file in found.values():
             if self.root is not None and not file.resolve().is_relative_to(self.root.resolve()):
                 raise ConvertError(f"{file}: leads out of the repository {self.root}; models must lie inside it")
         return found
+
+    @property
+    def empty(self) -> bool:
+        """Is no file there that could be a model?"""
+        return not self._files()
+
+    def _files(self) -> dict[str, Path]:
+        if self.path.is_file():
+            return {FIRST: self.path}
+        if (self.path / bundle.ONNX).is_file():
+            return {FIRST: self.path / bundle.ONNX}
+        numbered = [folder for folder in _folders(self.path) if folder.name.isdecimal() and folder.name.isascii()]
+        files = {folder.name: folder / bundle.ONNX for folder in sorted(numbered, key=lambda one: int(one.name))}
+        return {version: file for version, file in files.items() if file.is_file()}
 
 
 def parse(word: str) -> Place:
@@ -68,7 +75,7 @@ def scan(root: Path) -> dict[str, Place]:
     if not root.is_dir():
         raise ConvertError(f"{root}: no folder; a repository is a folder of models")
     places = [Place(folder.name, folder, root) for folder in sorted(_folders(root)) if folder.name[0] != "."]
-    return {place.name: place for place in places if place.versions()}
+    return {place.name: place for place in places if not place.empty}
 
 
 def signature(file: Path) -> Signature:

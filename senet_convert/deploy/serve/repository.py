@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class Repository:
         self._places = {place.name: place for place in models}
         self._slots: dict[str, dict[str, _Slot]] = {}
         self._held: set[str] = set()  # unloaded on request: they stay so until they are asked for
+        self._complaints: dict[str, str] = {}  # what was said of a model last
         self._changing = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self.ready = False
@@ -84,13 +85,14 @@ class Repository:
 
     def names(self) -> list[str]:
         """The models that there are, loaded or not."""
-        found = places.scan(self._root) if self._root else {}
-        return sorted({**found, **self._places, **self._slots})
+        return sorted({**self._look(), **self._slots})
 
     def get(self, name: str, version: str = "") -> Running:
         """A version that answers; by default the highest. Raises RequestError: UNKNOWN, or AWAY while it loads."""
         slots = self._slots.get(name)
-        if slots is None:
+        if slots is None and not self.ready and name in self.names():
+            raise RequestError(AWAY, f"model '{name}' is being loaded", _RETRY)
+        if not slots:
             raise RequestError(
                 UNKNOWN, f"no model is called '{name}'; there is {listed(sorted(self._slots)) or 'none'}"
             )
@@ -129,15 +131,21 @@ class Repository:
         Raises RequestError for a name that is no model's.
         """
         async with self._changing:
-            place = self._place(name)
-            if place is None:
-                raise RequestError(UNKNOWN, f"no model is called '{name}'; there is {listed(self.names()) or 'none'}")
+            there = await asyncio.to_thread(self._look)
+            if name not in there:
+                raise RequestError(UNKNOWN, f"no model is called '{name}'; there is {listed(sorted(there)) or 'none'}")
             self._held.discard(name)
-            found = place.versions()
+            found = there[name].versions()
+            faults = []
             for number, file in found.items():
-                await self._replace(name, number, file)
+                try:
+                    await self._replace(name, number, file)
+                except ConvertError as fault:
+                    faults.append(fault)
             for number in [number for number in self._slots.get(name, {}) if number not in found]:
                 self._drop(name, number, "its file is gone")
+            if faults:
+                raise faults[0]
 
     async def unload(self, name: str) -> None:
         """Take a model away; its requests are finished. Raises RequestError for an unknown name."""
@@ -157,42 +165,59 @@ class Repository:
             try:
                 await self.refresh()
             except (ConvertError, OSError) as fault:
-                _log.error("the repository cannot be read: %s", fault)
+                self._complain("", f"the repository cannot be read: {fault}")
+            else:
+                self._complaints.pop("", None)
 
     async def refresh(self) -> None:
-        """Load what has changed since the last look and is complete: the same in two looks that follow each other."""
-        async with self._changing:
-            for name in self.names():
-                place = self._place(name)
-                if name in self._held or place is None:
-                    continue
-                found = place.versions()
-                known = self._slots.setdefault(name, {})
-                for number in sorted({*found, *known}, key=int):
-                    slot = known.setdefault(number, _Slot())
-                    now = places.signature(found[number]) if number in found else ()
-                    settled, slot.seen = now == slot.seen, now
-                    if now == slot.signature or not settled:
-                        continue
-                    if not now:
-                        self._drop(name, number, "its file is gone")
-                        continue
-                    with suppress(ConvertError):  # said in the log and in the index; the old one goes on
-                        await self._replace(name, number, found[number])
+        """Load what has changed since the last look and is complete: the same in two looks that follow each other.
 
-    async def close(self) -> None:
-        """Readiness ends; every request that was taken is answered, within the grace."""
+        What is wrong with one model is said in the log, and hinders no other. Raises ConvertError: no repository there.
+        """
+        async with self._changing:
+            there = await asyncio.to_thread(self._look)
+            for name in sorted({*there, *self._slots} - self._held):
+                try:
+                    await self._renew(name, there[name].versions() if name in there else {})
+                except ConvertError as fault:
+                    self._complain(name, str(fault))
+                else:
+                    self._complaints.pop(name, None)
+
+    async def _renew(self, name: str, found: Mapping[str, Path]) -> None:
+        known = self._slots.setdefault(name, {})
+        for number in sorted({*found, *known}, key=int):
+            slot = known.setdefault(number, _Slot())
+            now = places.signature(found[number]) if number in found else ()
+            settled, slot.seen = now == slot.seen, now
+            if now == slot.signature or not settled:
+                continue
+            if not now:
+                self._drop(name, number, "its file is gone")
+                continue
+            with suppress(ConvertError):  # said in the log and in the index; the old one goes on
+                await self._replace(name, number, found[number])
+
+    def _complain(self, name: str, reason: str) -> None:
+        """Say it once, not at every look."""
+        if self._complaints.get(name) != reason:
+            self._complaints[name] = reason
+            _log.error("%s", reason)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Readiness ends; every request that was taken is answered, within `grace` seconds."""
         self.ready = False
+        grace = self._grace if grace is None else grace
         async with asyncio.TaskGroup() as group:
             for running in self.all():
-                group.create_task(running.batcher.close(self._grace))
+                group.create_task(running.batcher.close(grace))
         if self._closing:
-            await asyncio.wait(self._closing, timeout=self._grace)
+            await asyncio.wait(self._closing, timeout=grace)
 
-    def _place(self, name: str) -> Place | None:
-        if name in self._places:
-            return self._places[name]
-        return places.scan(self._root).get(name) if self._root else None
+    def _look(self) -> dict[str, Place]:
+        """The models that lie there now."""
+        found = places.scan(self._root) if self._root else {}
+        return {**found, **self._places}
 
     def _answering(self, name: str, number: str, slot: _Slot) -> Running:
         if slot.running:
@@ -210,11 +235,12 @@ class Repository:
         slot.signature = slot.seen = places.signature(file)
         try:
             served = await asyncio.to_thread(Served.open, name, number, file, self.engine)
-        except ConvertError as fault:
-            slot.reason = f"not loaded: {fault}"
+        except Exception as fault:  # whatever is wrong with a file, or onnxruntime says when it first runs
+            told = str(fault) if isinstance(fault, ConvertError) else f"{file}: it cannot be run: {fault}"
+            slot.reason = f"not loaded: {told}"
             slot.state = READY if old else UNAVAILABLE
-            _log.error("model '%s' version %s: %s", name, number, fault)
-            raise
+            _log.error("model '%s' version %s: %s", name, number, told)
+            raise ConvertError(told) from fault
         batcher = Batcher(served, self.engine.instances, self.limits, slot.stats)
         slot.running, slot.state, slot.reason = Running(served, batcher, slot.stats), READY, ""
         _log.info("model '%s' version %s: %s on %s", name, number, "replaced" if old else "loaded", file)

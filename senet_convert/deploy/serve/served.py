@@ -17,7 +17,9 @@ from ..cores import usable_cores
 from ..model import Model
 from ..providers import AUTO, Tuning
 from ..session import Session
+from . import places
 from .faults import BAD, RequestError
+from .places import Signature
 
 Array = NDArray[Any]
 
@@ -95,10 +97,13 @@ class Served:
     max_batch: int
     classifier: Model | None
     unfit: str
+    signature: Signature = ()  # of the file as it was loaded
+    classes: Classes = Classes()  # those that the file carries
 
     @classmethod
     def open(cls, name: str, version: str, file: Path, engine: Engine) -> Served:
         """Load the ONNX `file` and warm it up: nothing is left to be done by the first request. Raises ConvertError."""
+        signature = places.signature(file)
         threads = max(1, (engine.threads or usable_cores()) // engine.instances)
         sessions = tuple(
             Session(file, threads, provider=engine.provider, tuning=engine.tuning, spin=engine.spin)
@@ -107,17 +112,14 @@ class Served:
         first = sessions[0]
         inputs = tuple(_spec(key, first.dtypes[key], first.shapes[key]) for key in first.inputs)
         outputs = tuple(_spec(key, first.output_dtypes[key], first.output_shapes[key]) for key in first.outputs)
-        batched = all(spec.shape and spec.shape[0] == FREE for spec in (*inputs, *outputs))
+        batched = bool(inputs) and all(spec.shape and spec.shape[0] == FREE for spec in (*inputs, *outputs))
         classifier, unfit = _classifier(file, first)
         most = engine.max_batch if batched else 1
         for session in sessions:
-            session.warm_up([size for size in session.buckets if size <= most] or sorted({1, most}))
-        return cls(name, version, file, sessions, inputs, outputs, batched, most, classifier, unfit)
-
-    @property
-    def classes(self) -> Classes:
-        """The class names that the file carries."""
-        return Classes.from_metadata(self.sessions[0].metadata)
+            sizes = (1, *session.buckets, most)
+            session.warm_up(sorted({_padded(session, size) for size in sizes if size <= most}))
+        classes = Classes.from_metadata(first.metadata)
+        return cls(name, version, file, sessions, inputs, outputs, batched, most, classifier, unfit, signature, classes)
 
     def input(self, name: str) -> Spec:
         """An input by name. Raises RequestError that names those there are."""
@@ -126,6 +128,21 @@ class Served:
     def output(self, name: str) -> Spec:
         """An output by name. Raises RequestError that names those there are."""
         return self._spec(self.outputs, name, "output")
+
+    def accept(self, name: str, datatype: str, shape: Sequence[int]) -> Spec:
+        """The input that a tensor is for. Raises RequestError when it does not fit, saying what the model takes."""
+        spec = self.input(name)
+        if datatype != spec.datatype:
+            raise RequestError(BAD, f"model '{self.name}': input '{name}' is {datatype}; it takes {spec}")
+        if not spec.takes(shape):
+            raise RequestError(BAD, f"model '{self.name}': input '{name}' has shape {list(shape)}; it takes {spec}")
+        if any(dim < 1 for dim in shape):
+            raise RequestError(BAD, f"model '{self.name}': input '{name}' is empty: shape {list(shape)}")
+        if self.batched and shape[0] > self.max_batch:
+            raise RequestError(
+                BAD, f"model '{self.name}': {shape[0]} items in one request; it takes at most {self.max_batch} at once"
+            )
+        return spec
 
     def rows(self, feeds: Mapping[str, Array]) -> int:
         """How many items a request holds: its first axis, or 1 where items cannot be batched.
@@ -138,16 +155,7 @@ class Served:
                 BAD, f"model '{self.name}': input {listed(missing)} is missing; it takes {self._wanted()}"
             )
         for name, array in feeds.items():
-            spec = self.input(name)
-            if array.dtype != spec.dtype:
-                given = _NAMES.get(array.dtype, str(array.dtype))
-                raise RequestError(BAD, f"model '{self.name}': input '{name}' is {given}; it takes {spec}")
-            if not spec.takes(array.shape):
-                raise RequestError(
-                    BAD, f"model '{self.name}': input '{name}' has shape {list(array.shape)}; it takes {spec}"
-                )
-            if array.size == 0:
-                raise RequestError(BAD, f"model '{self.name}': input '{name}' is empty: shape {list(array.shape)}")
+            self.accept(name, _NAMES.get(array.dtype, str(array.dtype)), array.shape)
         if not self.batched:
             return 1
         counts = {len(array) for array in feeds.values()}
@@ -155,18 +163,15 @@ class Served:
             raise RequestError(
                 BAD, f"model '{self.name}': the inputs hold different numbers of items: {sorted(counts)}"
             )
-        count = counts.pop()
-        if count > self.max_batch:
-            raise RequestError(
-                BAD, f"model '{self.name}': {count} items in one request; it takes at most {self.max_batch} at once"
-            )
-        return count
+        return counts.pop()
 
     def run(self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """The outputs, by name. Batches are padded to a size that the provider prefers, and cut again."""
         session = self.sessions[instance]
+        if not self.batched:
+            return session.run(feeds, outputs)
         count = len(next(iter(feeds.values())))
-        size = min((size for size in session.buckets if size >= count), default=count) if self.batched else count
+        size = _padded(session, count)
         if size == count:
             return session.run(feeds, outputs)
         padded = {
@@ -192,6 +197,11 @@ def model_file(path: Path) -> Path:
     if not file.is_file():
         raise ConvertError(f"{path}: neither a folder with {bundle.ONNX} that senet-convert wrote, nor an .onnx file")
     return file
+
+
+def _padded(session: Session, count: int) -> int:
+    """The size that a batch of `count` items is run with."""
+    return min((size for size in session.buckets if size >= count), default=count)
 
 
 def _spec(name: str, dtype: type[Any], shape: Sequence[int | str | None]) -> Spec:
