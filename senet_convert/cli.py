@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from .version import __version__
 
@@ -18,6 +19,7 @@ COMMANDS = {
     "convert": "Convert a caffemodel to a folder with ONNX model, PyTorch weights and report.",
     "classify": "Name what is in images, with a converted model.",
     "validate": "Measure top-1 and top-5 errors on labelled images, and diagnose a wrong one.",
+    "serve": "Serve converted models over HTTP and gRPC: Open Inference Protocol v2, and a page for people.",
     "inspect": "Show layers, shapes, parameters and multiply-accumulates of a network.",
     "upgrade": "Write a network of 2013 or 2014 in today's form of prototxt and caffemodel.",
     "to-caffe": "Write a converted, perhaps fine-tuned network as prototxt and caffemodel again.",
@@ -43,10 +45,19 @@ class _Main(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            of_all = click.Command.shell_complete(self, ctx, incomplete)
+            default = self.get_command(ctx, DEFAULT)
+            of_default = default.shell_complete(ctx, incomplete) if default else []
+            return [*of_all, *(item for item in of_default if item.value not in {other.value for other in of_all})]
+        commands = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *commands]  # bash forgets what stands before files
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {option for param in self.params for option in param.opts} | set(ctx.help_option_names)
         if args and args[0] not in COMMANDS and args[0] not in own:
-            if not args[0].startswith("-") and not Path(args[0]).exists():
+            if not (ctx.resilient_parsing or args[0].startswith("-") or Path(args[0]).exists()):
                 raise click.UsageError(f"no such file or command: '{args[0]}'. Commands: {', '.join(COMMANDS)}", ctx)
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from . import guard, metrics, openapi, people, v2
 from .faults import RequestError
 from .hub import Hub
+
+ROUTES = (v2, people, openapi, metrics)  # in this order they are asked for a route
 
 
 def build(hub: Hub) -> Starlette:
     """The application over `hub`; its models are loaded by who runs it."""
-    routes: list[BaseRoute] = []
-    app = Starlette(routes=routes, exception_handlers={RequestError: _refuse})
+    routes: list[BaseRoute] = [route for module in ROUTES for route in module.routes()]
+    app = Starlette(
+        routes=routes,
+        middleware=guard.middleware(hub),
+        exception_handlers={RequestError: _refuse, HTTPException: _no_route},
+    )
     app.state.hub = hub
+    hub.meters.learn(routes)
     return app
 
 
@@ -23,5 +32,12 @@ async def _refuse(_: Request, fault: Exception) -> Response:
     """Faults as the protocol has them: {"error": ...}."""
     if not isinstance(fault, RequestError):
         raise fault
-    headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else None
-    return JSONResponse({"error": fault.message}, fault.status, headers)
+    return guard.answer(fault)
+
+
+async def _no_route(request: Request, fault: Exception) -> Response:
+    """Starlette's own: no such path, or not by this method."""
+    if not isinstance(fault, HTTPException):
+        raise fault
+    message = f"{fault.detail}: {request.method} {request.url.path[:200]}"
+    return JSONResponse({"error": message}, fault.status_code, fault.headers)

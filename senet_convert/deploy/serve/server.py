@@ -1,25 +1,190 @@
-"""Running it: load, listen, and stop without losing a request."""
+"""Running it: listen, load, say that it is ready, and stop without losing a request.
+
+It listens before the models are loaded: liveness is 200 from then on, readiness 503 until they are loaded and warm.
+SIGTERM: readiness is 503 at once, requests are still taken for `linger` seconds, so that whoever sends them sees it;
+then nothing more is accepted and what was accepted is answered, for up to `grace` seconds. SIGINT (Ctrl-C) does not
+linger. A second signal ends the process at once. SIGHUP looks for replaced models and reads certificate and API keys
+again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import resource
+import signal
+import ssl
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import uvicorn
-
+from ...errors import ConvertError
+from . import logs, sockets
 from .app import build
 from .hub import Hub
+from .keys import Keys
+from .listener import Listener
 from .settings import Settings
 
+if TYPE_CHECKING:
+    from .grpc_v2.server import GrpcServer
 
-async def serve(settings: Settings) -> None:
-    """Serve until told to stop. Raises ConvertError: a model that cannot be loaded."""
-    hub = Hub(settings)
-    await hub.repository.start()
-    server = uvicorn.Server(uvicorn.Config(build(hub), settings.host, settings.port, log_config=None))
-    await server.serve()
-    await hub.repository.close()
+_FILES = 256  # open files besides connections
+_LAST = 1.0  # seconds for the refusals of what was not answered within the grace to go out
+_log = logging.getLogger("senet_convert.serve")
 
 
-def run(settings: Settings) -> None:
-    """The same, for who has no event loop."""
-    asyncio.run(serve(settings))
+class Server:
+    """A server from its start to its end; of one use."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Takes the port. Raises ConvertError: it is taken, TLS or API keys cannot be read, two models of one name."""
+        self.settings = settings
+        self.hub = Hub(settings)
+        self.tls: ssl.SSLContext | None = None
+        if settings.tls_cert and settings.tls_key:
+            self.tls = sockets.certificate(settings.tls_cert, settings.tls_key)
+        self.sockets = sockets.listen(settings.host, settings.port)
+        self.port: int = self.sockets[0].getsockname()[1]
+        self.grpc: GrpcServer | None = None
+        self.abandoned = 0  # requests that were not answered
+        self._told = asyncio.Event()
+        self._signal = 0
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until told to stop. Raises ConvertError: a model that cannot be loaded, gRPC that cannot start."""
+        listener = Listener(build(self.hub), self.settings, self.tls)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._refresh)
+        await listener.start(self.sockets)
+        try:
+            if self.settings.grpc_port is not None:
+                await self._start_grpc(self.settings.grpc_port)
+            if await self._load():
+                self._watch()
+                await self._told.wait()
+            await self._drain(listener)
+        finally:
+            await listener.close()
+            for task in self._background:
+                task.cancel()
+            if self.hub.traces is not None:
+                await asyncio.to_thread(self.hub.traces.close)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Begin to stop; told again, end at once."""
+        if self._told.is_set():
+            _log.warning("told to stop again: ending at once")
+            _leave(128 + number)
+        self.hub.draining = True
+        self._signal = number
+        self._told.set()
+
+    async def _start_grpc(self, port: int) -> None:
+        from . import grpc_v2
+
+        self.grpc = await grpc_v2.start(self.hub, self.settings.host, port)
+
+    async def _load(self) -> bool:
+        """Load the models; false when told to stop before they were there."""
+        loading = asyncio.create_task(self.hub.repository.start())
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not loading.done():
+            _log.info("stopped while models were being loaded")
+            _leave(0)  # a load cannot be interrupted, and may take minutes
+        await loading
+        names = ", ".join(sorted({running.served.name for running in self.hub.repository.all()})) or "no model"
+        places = [sockets.url(self.settings.host, self.port, "https" if self.tls else "http")]
+        if self.grpc is not None:
+            places.append(sockets.url(self.settings.host, self.grpc.port, "grpcs" if self.tls else "grpc"))
+        _log.info("serving %s on %s", names, " and ".join(places))
+        return not self._told.is_set()
+
+    def _watch(self) -> None:
+        if self.settings.reload:
+            self._spawn(self.hub.repository.watch(self.settings.reload))
+
+    def _refresh(self) -> None:
+        self._spawn(self._read_again())
+
+    async def _read_again(self) -> None:
+        files = (self.settings.tls_cert, self.settings.tls_key)
+        if self.tls is not None and files[0] and files[1]:
+            try:
+                sockets.certificate(files[0], files[1])  # looked at before the one in use is touched
+                self.tls.load_cert_chain(files[0], files[1])
+                _log.info("the certificate was read again")
+            except (ConvertError, ssl.SSLError, OSError) as fault:
+                _log.error("the certificate stays as it was: %s", fault)
+        try:
+            self.hub.keys = Keys.of(self.settings)
+        except ConvertError as fault:
+            _log.error("the API keys stay as they were: %s", fault)
+        for _ in range(2):  # a change is believed when two looks see the same
+            with suppress(ConvertError, OSError):
+                await self.hub.repository.refresh()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _drain(self, listener: Listener) -> None:
+        """Answer what was accepted."""
+        name = signal.Signals(self._signal).name
+        _log.info("%s: not ready any more; finishing", name)
+        if self._signal == signal.SIGTERM:
+            await asyncio.sleep(self.settings.linger)
+        ends = asyncio.get_running_loop().time() + self.settings.grace
+        await listener.stop_accepting()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(listener.finished(ends))
+            if self.grpc is not None:
+                group.create_task(self.grpc.stop(self.settings.grace))
+        left = ends - asyncio.get_running_loop().time()
+        await self.hub.repository.close(max(0.0, left))
+        await listener.finished(asyncio.get_running_loop().time() + _LAST)
+        self.abandoned = listener.busy
+        if self.abandoned:
+            _log.error("%d requests were not answered within %g s", self.abandoned, self.settings.grace)
+        else:
+            _log.info("every request was answered; stopped")
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop, and give the exit code. Raises ConvertError when it cannot start."""
+    logs.configure(settings.log_format, settings.log_level)
+    _allow_files(settings.max_connections)
+    server = Server(settings)
+    with asyncio.Runner() as runner:
+        runner.run(server.run())
+        if server.abandoned:
+            _leave(0)  # threads that still compute would hold the process
+    return 0
+
+
+def _allow_files(connections: int) -> None:
+    """As many open files as the connections need, where the system lets us."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _FILES
+    if now != resource.RLIM_INFINITY and now < wanted:
+        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+        if allowed < wanted:
+            _log.warning("only %d files may be open: %d connections may be too many (ulimit -n)", allowed, connections)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without waiting for its threads."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

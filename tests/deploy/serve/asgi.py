@@ -1,0 +1,38 @@
+"""The application asked without a socket, and pictures to ask it about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import cv2
+import httpx
+import numpy as np
+
+from senet_convert.deploy.serve.app import build
+from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.settings import Settings
+
+Use = Callable[[httpx.AsyncClient, Hub], Awaitable[None]]
+
+
+def talk(settings: Settings, use: Use) -> None:
+    """Run `use` with a client of the application."""
+
+    async def go() -> None:
+        hub = Hub(settings)
+        await hub.repository.start()
+        transport = httpx.ASGITransport(build(hub), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            await use(client, hub)
+        await hub.repository.close()
+
+    asyncio.run(go())
+
+
+def encoded(width: int, height: int, suffix: str = ".png") -> bytes:
+    """A picture's bytes; its pixels are noise."""
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    done, data = cv2.imencode(suffix, pixels)
+    assert done
+    return data.tobytes()
