@@ -1,0 +1,150 @@
+"""The calls of GRPCInferenceService, by the stubs that tritonclient carries. They raise RequestError; see guard.py."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+from .. import account, control, describe
+from ..account import Account
+from ..faults import ABSENT, AWAY, BAD, RequestError
+from ..hub import Hub
+from ..inference import infer
+from . import messages
+from .guard import BROKEN, CODES, Behaviour, record, unexpected
+
+AHEAD = 32  # requests of one stream that are read before their answers are sent
+WITHOUT = {  # calls that are answered with UNIMPLEMENTED, and what is not there
+    "SystemSharedMemoryStatus": "system shared memory",
+    "SystemSharedMemoryRegister": "system shared memory",
+    "SystemSharedMemoryUnregister": "system shared memory",
+    "CudaSharedMemoryStatus": "CUDA shared memory",
+    "CudaSharedMemoryRegister": "CUDA shared memory",
+    "CudaSharedMemoryUnregister": "CUDA shared memory",
+    "TraceSetting": "traces in Triton's form; see the server's own tracing",
+    "LogSettings": "changing the log while the server runs",
+}
+
+_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+_FINAL = "triton_final_response"  # stands in the last answer to a request; some clients wait for it
+
+
+class Service:
+    """Messages in, messages out: each call asks what HTTP asks too."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._readers: set[asyncio.Task[None]] = set()
+        self._ended = False
+        for name, what in WITHOUT.items():
+            setattr(self, name, _without(what))
+
+    def end_streams(self) -> None:
+        """Read no more from streams; what was read is answered, then they end."""
+        self._ended = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:
+        """It answers: it lives."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:
+        """May requests be sent?"""
+        return pb.ServerReadyResponse(ready=self._hub.ready)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        """Does a version of a model answer?"""
+        return pb.ModelReadyResponse(ready=describe.model_ready(self._hub, request.name, request.version))
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:
+        """Name, version, extensions."""
+        return pb.ServerMetadataResponse(**describe.server())
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+        """Versions, inputs, outputs."""
+        return pb.ModelMetadataResponse(**describe.model(self._hub.repository, request.name, request.version))
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:
+        """How the model is run."""
+        return pb.ModelConfigResponse(config=describe.config(self._hub.repository, request.name, request.version))
+
+    async def ModelStatistics(self, request: Any, context: Any) -> Any:
+        """Counts and durations."""
+        return pb.ModelStatisticsResponse(**describe.statistics(self._hub.repository, request.name, request.version))
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        """Every version that is known."""
+        return pb.RepositoryIndexResponse(models=describe.index(self._hub.repository, request.ready))
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        """Load a model, or load it anew."""
+        await control.load(self._hub, request.model_name, request.parameters)
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        """Take a model away."""
+        await control.unload(self._hub, request.model_name, request.parameters)
+        return pb.RepositoryModelUnloadResponse()
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        """One request, one answer."""
+        question = messages.question(self._hub.repository, request, context.time_remaining())
+        return messages.response(await infer(self._hub.repository, question))
+
+    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> None:
+        """An answer for each request, in the requests' order; a fault is an answer too, and the stream goes on."""
+        asked: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(AHEAD)
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    asked.put_nowait(group.create_task(self._answer_in_band(request, context)))
+                    await room.acquire()
+            finally:
+                asked.put_nowait(None)
+
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(read())
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+            while (answer := await asked.get()) is not None:
+                await context.write(await answer)
+                room.release()
+        if self._ended:
+            raise RequestError(AWAY, "the server shuts down; what it had read is answered", 1)
+
+    async def _answer_in_band(self, request: Any, context: Any) -> Any:
+        one = Account(client=account.current.get().client)
+        account.current.set(one)
+        started, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
+        try:
+            if request is None:
+                raise RequestError(BAD, BROKEN)
+            self._hub.hold(request.ByteSize())
+            if self._hub.settings.rate:
+                self._hub.limit_rate()
+            answer = await self.ModelInfer(request, context)
+        except Exception as fault:
+            told = fault if isinstance(fault, RequestError) else unexpected(_STREAM)
+            code, message = CODES.get(told.status, grpc.StatusCode.INTERNAL), told.message
+            asked = request or pb.ModelInferRequest()
+            answer = pb.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version, id=asked.id)
+        finally:
+            self._hub.release(one)
+        answer.parameters[_FINAL].bool_param = True
+        record(self._hub, one, _STREAM, code, started, answer.ByteSize())
+        return pb.ModelStreamInferResponse(error_message=message, infer_response=answer)
+
+
+def _without(what: str) -> Behaviour:
+    async def refuse(_: Any, __: Any) -> None:
+        raise RequestError(ABSENT, f"not supported: {what}")
+
+    return refuse

@@ -1,0 +1,131 @@
+"""Start, TLS and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import trustme
+from tritonclient.utils import InferenceServerException
+
+from senet_convert.deploy.serve import grpc_v2
+from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.places import Place
+from senet_convert.deploy.serve.settings import Settings
+from senet_convert.errors import ConvertError
+
+from .conftest import Gate
+from .live import PATIENCE, Live, rows, tensor, until
+
+
+def starting(settings: Settings, port: int = 0) -> None:
+    async def main() -> None:
+        server = await grpc_v2.start(Hub(settings), settings.host, port)
+        await server.stop(0)
+
+    asyncio.run(main())
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConvertError, match=f"cannot listen on 127.0.0.1:{port}"):
+            starting(Settings(), port)
+
+
+def test_ipv6_has_its_brackets() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    starting(Settings(host="::1"))
+
+
+@pytest.mark.parametrize("missing", ["tritonclient", "tritonclient.grpc", "grpc", "grpc_health"])
+def test_without_the_packages_the_extra_is_named(missing: str) -> None:
+    code = f"""
+import asyncio, sys
+sys.modules[{missing!r}] = None
+from senet_convert.deploy.serve import grpc_v2
+from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.settings import Settings
+from senet_convert.errors import ConvertError
+try:
+    asyncio.run(grpc_v2.start(Hub(Settings()), "127.0.0.1", 0))
+except ConvertError as fault:
+    print(fault)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "senet-convert[grpc]" in done.stdout
+
+
+def test_nothing_of_grpc_is_loaded_before_it_starts() -> None:
+    code = """
+import sys
+import senet_convert.deploy.serve.grpc_v2, senet_convert.deploy.serve.hub
+print(sorted({"grpc", "grpc_health", "tritonclient"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_tls(plus: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    chain, key, root = tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "root.pem"
+    chain.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(root))
+    settings = Settings(models=(Place("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
+    with Live(settings) as live:
+        with live.client(ssl=True, root_certificates=str(root)) as client:
+            assert client.infer("plus", [tensor("x", rows(1.0))]).as_numpy("y")[0, 0] == 3.0
+        with live.client() as client, pytest.raises(InferenceServerException, match="UNAVAILABLE"):
+            client.is_server_live(client_timeout=5)
+
+
+def test_a_certificate_that_is_none_is_an_error(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    with pytest.raises(ConvertError, match=r"wrong\.pem.*no certificate chain"):
+        starting(Settings(tls_cert=wrong, tls_key=wrong))
+
+
+def test_accepted_requests_are_answered_when_the_server_stops(plus: Path, gate: Gate) -> None:
+    settings = Settings(models=(Place("plus", plus),), threads=1, max_batch=1)
+    with Live(settings) as live, live.client() as client, ThreadPoolExecutor(5) as pool:
+        gate.close()
+
+        def ask(value: float) -> float:
+            return float(client.infer("plus", [tensor("x", rows(value))]).as_numpy("y")[0, 0])
+
+        asked = [pool.submit(ask, float(number)) for number in range(5)]
+        until(lambda: live.hub.repository.get("plus").stats.pending == 5)
+        stopping = asyncio.run_coroutine_threadsafe(live.stop(PATIENCE), live.loop)
+        until(lambda: not client.is_server_ready())
+        with pytest.raises(InferenceServerException, match="the server shuts down"):
+            until(lambda: client.infer("plus", [tensor("x", rows(1.0))], timeout=100_000) is None)
+        assert not stopping.done()
+        gate.open()
+        assert [one.result(PATIENCE) for one in asked] == [number + 2.0 for number in range(5)]
+        stopping.result(PATIENCE)
+
+
+def test_what_is_not_done_within_the_grace_is_refused(plus: Path, gate: Gate) -> None:
+    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, live.client() as client:
+        gate.close()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.infer, "plus", [tensor("x", rows(1.0))])
+            assert gate.reached.wait(PATIENCE)
+            live.run(live.server.stop(0.1))
+            with pytest.raises(InferenceServerException) as caught:
+                asked.result(PATIENCE)
+        gate.open()
+    assert caught.value.status() in ("StatusCode.CANCELLED", "StatusCode.UNAVAILABLE")
