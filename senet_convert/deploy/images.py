@@ -77,9 +77,14 @@ def _breaks_off(data: bytes) -> bool:
     return data.startswith(b"\xff\xd8\xff") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
-def _explain(data: bytes) -> str:
+def known_as(data: bytes) -> str | None:
+    """What these bytes are, where they are something that people take for a picture and OpenCV does not."""
     start = data[:32].lstrip()
-    kind = next((kind for head, kind in _KNOWN.items() if start[: len(head)].lower() == head.lower()), None)
     if any(brand in data[:16] for brand in _HEIC):
-        kind = "HEIC; save it as JPEG or PNG"
+        return "HEIC; save it as JPEG or PNG"
+    return next((kind for head, kind in _KNOWN.items() if start[: len(head)].lower() == head.lower()), None)
+
+
+def _explain(data: bytes) -> str:
+    kind = known_as(data)
     return f"not a picture: it is {kind}" if kind else "OpenCV cannot read it as a picture: it is broken, or no picture"

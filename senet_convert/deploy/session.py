@@ -38,8 +38,8 @@ _DTYPES: dict[str, type[Any]] = {
 class Session:
     """An ONNX model loaded for inference.
 
-    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes and `dtypes` to their
-    types, `output_shapes` and `output_dtypes` the same of outputs, where an axis that is free is a name or None.
+    `inputs` and `outputs` are the names, in the model's order; `shapes` maps inputs to their shapes and `dtypes` to
+    their types, `output_shapes` and `output_dtypes` the same of outputs, where an axis that is free is a name or None.
     `provider` is the one that is active, `metadata` what the file carries.
     """
 
@@ -51,8 +51,11 @@ class Session:
         provider: str = "cpu",
         tuning: Tuning | None = None,
         spin: bool = True,
+        model: bytes | None = None,
     ) -> None:
         """Load `path`. Raises ConvertError: not loadable, or `provider` is not there or does not start.
+
+        `model`, an ONNX file's bytes, is loaded in its place; weights that it has outside lie beside `path`.
 
         `threads` defaults to the cores that this process may use; `arena` keeps freed memory for the next run, without
         it a session leaves nothing behind; `spin` lets idle threads wait busily, which is faster on cores of its own
@@ -66,7 +69,9 @@ class Session:
         options.enable_cpu_mem_arena = arena
         if not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session, self.provider = _load(path, options, provider, self.tuning)
+        if model is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+        self._session, self.provider = _load(path, options, provider, self.tuning, model)
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self.shapes: dict[str, list[int | str | None]] = {item.name: item.shape for item in self._session.get_inputs()}
@@ -78,6 +83,8 @@ class Session:
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._bindings: dict[tuple[Any, ...], Binding] = {}
         self._lock = threading.Lock()
+        # Pictures of any size would leave buffers behind for each size.
+        self._few_shapes = all(isinstance(dim, int) for dims in self.shapes.values() for dim in dims[1:])
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -88,7 +95,7 @@ class Session:
         """The wanted outputs (default: all), by name. Feeds are arrays of the inputs' shapes and types."""
         names = list(self.outputs if outputs is None else outputs)
         given = {name: feeds[name] for name in self.inputs}
-        if self.provider in providers.GPU:
+        if self.provider in providers.GPU and self._few_shapes:
             return self.run_bound(given, names, "cuda")
         return dict(zip(names, self._session.run(names, given), strict=True))
 
@@ -116,7 +123,7 @@ class Session:
                 )
 
 
-def _load(path: Path, options: Any, asked: str, tuning: Tuning) -> tuple[Any, str]:
+def _load(path: Path, options: Any, asked: str, tuning: Tuning, model: bytes | None) -> tuple[Any, str]:
     """The session and the provider that is active in it. 'auto' takes the first one that really starts."""
     names = providers.candidates(asked)
     for name in names:
@@ -124,7 +131,7 @@ def _load(path: Path, options: Any, asked: str, tuning: Tuning) -> tuple[Any, st
         chosen = providers.arguments(name, tuning, shapes, options.intra_op_num_threads)
         options.log_severity_level = _SILENT if asked == providers.AUTO and name != names[-1] else _QUIET
         try:
-            session = ort.InferenceSession(str(path), options, providers=chosen)
+            session = ort.InferenceSession(str(path) if model is None else model, options, providers=chosen)
         except Exception as fault:  # onnxruntime raises a class for each kind of fault, without a common base
             if name != names[-1]:
                 continue
