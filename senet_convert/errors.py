@@ -41,12 +41,11 @@ class Problems:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self._items: list[str] = []
+        self._items: dict[str, None] = {}
 
     def add(self, problem: str) -> None:
         """One more problem; saying it twice lists it once."""
-        if problem not in self._items:
-            self._items.append(problem)
+        self._items[problem] = None
 
     def __bool__(self) -> bool:
         return bool(self._items)
@@ -58,12 +57,13 @@ class Problems:
         """Raise `kind` with all problems when there are any; `advice` is a last line that says what to do."""
         if not self._items:
             return
-        if len(self._items) == 1:
-            lines = [f"{self.where}: {self._items[0]}"]
+        items = list(self._items)
+        if len(items) == 1:
+            lines = [f"{self.where}: {items[0]}"]
         else:
-            lines = [f"{self.where}: {len(self._items)} problems", *(f"  - {item}" for item in self._items[:SHOWN])]
-            if len(self._items) > SHOWN:
-                lines.append(f"  ... and {len(self._items) - SHOWN} more")
+            lines = [f"{self.where}: {len(items)} problems", *(f"  - {item}" for item in items[:SHOWN])]
+            if len(items) > SHOWN:
+                lines.append(f"  ... and {len(items) - SHOWN} more")
         if advice:
             lines.append(advice)
         raise kind("\n".join(lines))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto, helper
 
 from ..errors import ConvertError
+from ..files import write_in_pieces
 from ..version import __version__
 from .graph import Graph, Node
 from .layers.base import Shape
@@ -57,7 +58,7 @@ class OnnxModel:
             if array.nbytes <= _CONSTANT_LIMIT:
                 light.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             else:
-                light.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+                light.graph.input.append(helper.make_tensor_value_info(name, _onnx_type(array), array.shape))
         try:
             onnx.checker.check_model(light, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as fault:
@@ -94,7 +95,7 @@ class OnnxModel:
                 place = {"location": name_of_data, "offset": str(data.tell()), "length": str(raw.nbytes)}
                 tensor.data_location = TensorProto.EXTERNAL
                 tensor.external_data.extend(StringStringEntryProto(key=k, value=v) for k, v in place.items())
-                data.write(raw)
+                write_in_pieces(data, raw)
             body = tensor.SerializeToString()
             parts += [_tag(_GRAPH_INITIALIZER, len(body)), body]
         self._write_parts(file, parts)
@@ -106,7 +107,7 @@ class OnnxModel:
         graph = self.definition.graph.SerializeToString()
         size = len(graph) + sum(_size(part) for part in initializers)
         for part in [outer.SerializeToString(), _tag(_MODEL_GRAPH, size), graph, *initializers]:
-            file.write(part)
+            write_in_pieces(file, memoryview(part))
 
 
 def data_file(path: Path) -> Path:

@@ -1,7 +1,8 @@
-"""Reads the weights of a PyTorch net from a file: safetensors, or what torch.save made of a state_dict."""
+"""The weights of a PyTorch net as a file: written as safetensors, read from these or from what torch.save wrote."""
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import Problems, ReadError, WeightsError
+from ..files import write_in_pieces
 
 Array = NDArray[Any]
 State = Mapping[str, Array]
@@ -22,6 +24,30 @@ _ZIP = b"PK\x03\x04"  # how files of torch.save begin
 _WRAPPERS = ("module.", "_orig_mod.")  # of torch's DataParallel, and of torch.compile
 _COUNTER = "num_batches_tracked"  # torch's; Caffe has none
 _NARROWER = (torch.float32, torch.float16, torch.bfloat16)  # every value of these is a float32
+
+_STORED = {torch.int64: ("I64", "<i8"), torch.float32: ("F32", "<f4")}  # in the order of their tensors in a file
+_ALIGNMENT = 8  # of the header, in bytes
+
+
+def write_state(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """A state_dict of float32 and int64 tensors, byte for byte as the safetensors library writes it.
+
+    The library writes every tensor in one piece, see `files.write_in_pieces`. Shared tensors stand under each name.
+    """
+    order = sorted(state, key=lambda name: (list(_STORED).index(state[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name in order:
+        kind, end = _STORED[state[name].dtype][0], at + state[name].nbytes
+        header[name] = {"dtype": kind, "shape": list(state[name].shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            values = np.ascontiguousarray(state[name].detach().numpy(), _STORED[state[name].dtype][1])
+            write_in_pieces(file, values.reshape(-1).view(np.uint8).data)
 
 
 def read_state(path: Path) -> tuple[State, tuple[str, ...]]:

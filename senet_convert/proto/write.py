@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from ..errors import ConvertError
+from ..files import write_in_pieces
 from . import caffe_pb2
 from .binary import MAX_BYTES
 from .netdef import Blob, LayerDef, NetDef, ParamSpec, Rule, State
@@ -75,7 +76,7 @@ def _write(file: BufferedWriter, piece: Piece) -> None:
     if isinstance(piece, bytes):
         file.write(piece)
     else:
-        file.write(np.ascontiguousarray(piece, _dtype(piece)).reshape(-1).view(np.uint8).data)
+        write_in_pieces(file, np.ascontiguousarray(piece, _dtype(piece)).reshape(-1).view(np.uint8).data)
 
 
 # ---- the file, piece by piece ----------------------------------------------------------------------------------------
