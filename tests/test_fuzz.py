@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from fuzz import campaign, mutate
+from fuzz import campaign, guided, mutate
 from senet_convert.errors import ReadError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -57,3 +57,22 @@ def test_other_exceptions_and_slow_inputs_are_findings(tmp_path: Path, monkeypat
         done = campaign.run(networks, tmp_path, number=0, first=0, count=1, seconds=15)
         assert [words in finding.what for finding in done.findings if words] == ([True] if words else [])
         assert len(done.findings) == (1 if words else 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "outcomes"),
+    [("deploy.prototxt", ("GraphError", "ReadError")), ("net.caffemodel", ("ReadError", "graph"))],
+)
+def test_the_guided_target_tries_both_readers(tmp_path: Path, file: str, outcomes: tuple[str, str]) -> None:
+    data = (GOLDEN / "se_resnet" / file).read_bytes()
+    assert guided.judge(data, tmp_path / "net") == outcomes
+    assert guided.judge(data[: len(data) // 2], tmp_path / "net") == ("ReadError", "ReadError")
+
+
+def test_the_guided_target_lets_other_exceptions_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(path: Path) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("senet_convert.proto.read_caffemodel", crash)
+    with pytest.raises(KeyError):
+        guided.judge(b"", tmp_path / "net")

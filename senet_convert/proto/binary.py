@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import ReadError
 from . import caffe_pb2
-from .tree import Tree, from_message
+from .tree import MAX_LAYERS, Tree, from_message
 from .wire import BYTES, FIXED32, FIXED64, Walker, WireError, WireField
 
 MAX_BYTES = 2**31 - 1  # protobuf, and so Caffe, can neither write nor read more
@@ -83,7 +83,7 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
         raise ReadError(f"{path}: not a caffemodel: it is a text file. A text network is given with --prototxt")
 
 
-Piece = NDArray[np.uint8] | WireField  # of a payload: bytes already read, or where they lie in the file
+Piece = tuple[WireField, int]  # of a payload: a field, and how many like it stand in a row from it on
 
 
 @dataclass
@@ -101,7 +101,10 @@ class _Reader:
                 kept.append(item)
                 continue
             tree = self._layer(item, schema)
-            layers.setdefault(schema.name, []).append(tree)
+            found = layers.setdefault(schema.name, [])
+            found.append(tree)
+            if len(found) > MAX_LAYERS:
+                raise WireError(f"more than {MAX_LAYERS} layers by offset {item.at}")
             self.last = tree.get("name", "") or tree.get("layer", {}).get("name", "") or self.last
         net = self._definition(caffe_pb2.NetParameter, kept)
         net.update(layers)
@@ -132,44 +135,39 @@ class _Reader:
         pieces: dict[str, list[Piece]] = {}
         at = span.start
         while at < span.stop:
-            item = next(self.walker.fields(at, span.stop))
+            item = self.walker.field(at, span.stop)
             at = item.stop
             if item.number not in _PAYLOADS:
                 kept.append(item)
                 continue
             name, dtype = _PAYLOADS[item.number]
-            piece: Piece = item
-            if item.kind == (FIXED32 if dtype == "<f4" else FIXED64):
-                run = self.walker.fixed_run(item, span.stop)
-                at = item.at + run * (item.stop - item.at)
-                piece = self._unpacked(item, run) if name in _READ else item
-            elif item.kind != BYTES:
+            if item.kind not in (BYTES, FIXED32 if dtype == "<f4" else FIXED64):
                 raise WireError(f"a blob's '{name}' is not made of floats at offset {item.at}")
-            pieces.setdefault(name, []).append(piece)
+            run = self.walker.run(item, span.stop)
+            at = item.at + run * (item.stop - item.at)
+            pieces.setdefault(name, []).append((item, run))
         tree = self._definition(caffe_pb2.BlobProto, kept)
         tree.update({name: self._payload(pieces[name], dtype) for name, dtype in _READ.items() if name in pieces})
         return tree
 
-    def _unpacked(self, item: WireField, run: int) -> NDArray[np.uint8]:
-        record, tag = item.stop - item.at, item.start - item.at
-        matrix = np.frombuffer(self.walker.buffer, np.uint8, run * record, item.at).reshape(run, record)
-        return matrix[:, tag:].flatten()  # always a copy, so that the file can be closed
-
     def _payload(self, pieces: Sequence[Piece], dtype: str) -> NDArray[np.generic]:
-        sizes = [piece.stop - piece.start if isinstance(piece, WireField) else piece.nbytes for piece in pieces]
         width = np.dtype(dtype).itemsize
-        raw = np.empty(sum(sizes), np.uint8)
+        raw = np.empty(sum(run * (item.stop - item.start) for item, run in pieces), np.uint8)
         at = 0
-        for piece, size in zip(pieces, sizes, strict=True):
-            if not isinstance(piece, WireField):
-                raw[at : at + size] = piece
-            elif size % width:
-                raise WireError(f"{size} bytes of {width}-byte floats at offset {piece.start}")
-            else:
-                self.file.seek(piece.start)
-                if self.file.readinto(raw.data[at : at + size]) != size:
-                    raise WireError(f"the file became shorter while it was read, at offset {piece.start}")
-            at += size
+        for item, run in pieces:
+            size = item.stop - item.start
+            if size % width:
+                raise WireError(f"{size} bytes of {width}-byte floats at offset {item.start}")
+            part = raw[at : at + run * size]
+            at += run * size
+            if run > 1:
+                record = item.stop - item.at
+                matrix = np.frombuffer(self.walker.buffer, np.uint8, run * record, item.at).reshape(run, record)
+                part.reshape(run, size)[:] = matrix[:, item.start - item.at :]
+                continue
+            self.file.seek(item.start)
+            if self.file.readinto(part.data) != size:
+                raise WireError(f"the file became shorter while it was read, at offset {item.start}")
         return raw.view(dtype)
 
     def _definition(self, message: type[Message], kept: list[WireField]) -> Tree:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ctypes import c_float
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .tree import name_of
 
@@ -16,8 +16,7 @@ _ESCAPE = re.compile(
 _SIGNS = {**dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True)), **{sign: sign for sign in b"\\'\"?"}}
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One token: a name, a number, a string with its quotes, a mark, or the end; `at` is its offset."""
 
     kind: str

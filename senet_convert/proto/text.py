@@ -16,22 +16,25 @@ from google.protobuf.descriptor import Descriptor
 
 from ..errors import ReadError
 from .scalars import Token, integer, real, string
-from .tree import NET, Fault, Field, Tree, fields, name_of
+from .tree import MAX_LAYERS, NET, Fault, Field, Tree, fields, name_of
 from .unknown import value_of
 
 MAX_BYTES = 1 << 23  # the largest public prototxt has under 1 MiB
+MAX_TOKENS = 500_000  # in 1 MiB there are about 130 000
 MAX_KEPT = 10_000  # tokens of an unknown value; no layer's own message comes near it
 MAX_DEPTH = 64  # of unknown messages; known ones nest no deeper than the format
 
-# Possessive repetitions ('++'): a broken file costs no backtracking.
+# One token with what stands before it. Possessive repetitions ('++'): a broken file costs no backtracking.
 _TOKEN = re.compile(
-    r"""(?P<skip>(?:[ \t\r\n\f\v]++|\#[^\n]*+)++)
-      | (?P<name>[A-Za-z_][A-Za-z0-9_]*+)
+    r"""(?P<skip>(?:[ \t\r\n\f\v]++|\#[^\n]*+)*+)
+      (?:(?P<name>[A-Za-z_][A-Za-z0-9_]*+)
       | (?P<number>-?[ \t\r\n\f\v]*+
             (?:0[xX][0-9a-fA-F]++|(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?[fF]?|inf(?:inity)?|nan)
             (?![A-Za-z0-9_.]))
       | (?P<string>"(?:[^"\\\n]++|\\[^\n])*+"|'(?:[^'\\\n]++|\\[^\n])*+')
-      | (?P<mark>[{}<>\[\]:;,])""",
+      | (?P<mark>[{}<>\[\]:;,])
+      | (?P<end>\Z)
+      | (?P<fault>))""",  # what nothing else fits: every match begins where the one before ends
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _COMMENT = re.compile(r"#([^\n]*)")
@@ -69,8 +72,10 @@ class _Parser:
         self.source = source
         self.lines = [0, *(m.end() for m in re.finditer("\n", source))]
         self.comments: list[str] = []
-        self.at = 0
-        self.token = self._scan()
+        self.matches = _TOKEN.finditer(source)
+        self.left = MAX_TOKENS
+        self.token: Token
+        self._advance()
 
     def message(self, kind: Descriptor, end: str, line: int = 1) -> Tree:
         """Fields up to the closing mark `end` ('' for the end of the file)."""
@@ -84,7 +89,10 @@ class _Parser:
                 fault = f"unknown field {_short(name)} of {kind.name}"
                 tree.faults.append(Fault(self._line(at), fault, (name,), value))
             elif known.repeated:
-                tree.setdefault(name, []).extend(self._repeated(known, tree))
+                values = tree.setdefault(name, [])
+                values.extend(self._repeated(known, tree))
+                if known.message is not None and len(values) > MAX_LAYERS:
+                    self._fail(at, f"more than {MAX_LAYERS} messages '{name}' in one {kind.name}")
             elif name in tree:
                 self._fail(at, f"field '{name}' of {kind.name} stands twice; it may stand once")
             else:
@@ -134,10 +142,10 @@ class _Parser:
             return self.message(field.message, _CLOSING[token.text], self._line(token.at))
         if field.kind == "string":
             return self._string(field)
-        self._advance()
         value = self._scalar(field, token, tree) if token.kind in ("name", "number") else None
         if value is None:
             self._fail(token.at, f"field '{field.name}' needs a value of kind {field.kind}, found {_shown(token)}")
+        self._advance()
         return value
 
     def _scalar(self, field: Field, token: Token, tree: Tree) -> Any:
@@ -164,10 +172,10 @@ class _Parser:
         return name
 
     def _string(self, field: Field) -> str:
-        raw = self._piece(f"a string for field '{field.name}'")
+        pieces = [self._piece(f"a string for field '{field.name}'")]
         while self.token.kind == "string":
-            raw += self._piece("a string")
-        return name_of(raw)
+            pieces.append(self._piece("a string"))
+        return name_of(b"".join(pieces))
 
     def _piece(self, what: str) -> bytes:
         text, at = self._take("string", what)
@@ -219,19 +227,17 @@ class _Parser:
         self._advance()
 
     def _advance(self) -> None:
-        self.token = self._scan()
-
-    def _scan(self) -> Token:
-        while self.at < len(self.source):
-            match = _TOKEN.match(self.source, self.at)
-            if match is None:
-                rest = self.source[self.at : self.at + 16].split("\n")[0]
-                self._fail(self.at, f"'{rest}' is not valid here")
-            start, self.at = self.at, match.end()
-            if match.lastgroup != "skip":
-                return Token(str(match.lastgroup), match.group(), start)
-            self.comments += (_readable(comment).strip() for comment in _COMMENT.findall(match.group()))
-        return Token("end", "", len(self.source.rstrip()))
+        """On to the next token, of which the end is the last; the comments before it are kept."""
+        match = next(self.matches)
+        kind, skip, start = str(match.lastgroup), match["skip"], match.end("skip")
+        if "#" in skip:
+            self.comments += (_readable(comment).strip() for comment in _COMMENT.findall(skip))
+        self.left -= 1
+        if self.left < 0:
+            self._fail(start, f"more than {MAX_TOKENS} words and signs, many times those of the largest networks")
+        if kind == "fault":
+            self._fail(start, f"'{self.source[start : start + 16].split(chr(10))[0]}' is not valid here")
+        self.token = Token(kind, match[kind], start if kind != "end" else len(self.source.rstrip()))
 
     def _line(self, at: int) -> int:
         return bisect_right(self.lines, at)

@@ -93,6 +93,7 @@ def fields(message: Descriptor) -> dict[str, Field]:
     return table
 
 
+MAX_LAYERS = 30_000  # of a file; SENet-154 has 1030, those that Caffe inserted included
 NET: Descriptor = caffe_pb2.DESCRIPTOR.message_types_by_name["NetParameter"]
 FORK_NUMBERS = 20_000  # and above: what only forks have. Binaries hold no such numbers
 

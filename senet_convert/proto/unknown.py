@@ -47,10 +47,10 @@ class _Reader:
         if token.text == "[":
             return self.items()
         if token.kind == "string":
-            raw = string(token.text)
+            pieces = [string(token.text)]
             while self.token.kind == "string":
-                raw += string(self.take().text)
-            return name_of(raw)
+                pieces.append(string(self.take().text))
+            return name_of(b"".join(pieces))
         if token.kind not in ("name", "number"):
             raise ValueError
         return _scalar(token)

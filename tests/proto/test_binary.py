@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import time
 import tracemalloc
 import zipfile
@@ -110,6 +111,14 @@ def test_a_network_is_what_protobuf_reads(tmp_path: Path, packed: bool) -> None:
         (loose(1) + loose(8, 9, tag=6) + loose(2) + field(6, b"xyz"), [1, 2]),
         (field(5, b""), []),
         (field(5, b"") + loose(4), [4]),
+        (field(5, floats(1, 2)) * 3, [1, 2] * 3),
+        (field(5, floats(1)) * 1000 + field(5, floats(2, 3)) * 40 + loose(4), [1] * 1000 + [2, 3] * 40 + [4]),
+        (field(5, b"") * 3 + field(5, floats(1)), [1]),
+        (b"".join(loose(i) + loose(-i, tag=6) for i in range(50)), [*range(50)]),
+        (
+            b"".join(field(5, floats(*[i] * (1 + i % 3))) for i in range(9)),
+            [0, 1, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 6, 7, 7, 8, 8, 8],
+        ),
     ],
 )
 def test_payloads_in_every_form_that_protobuf_allows(tmp_path: Path, blob: bytes, values: list[float]) -> None:
@@ -236,16 +245,42 @@ def test_shapes_that_no_blob_has_allocate_nothing(tmp_path: Path, dims: tuple[in
     assert peak_of(refused) < MIB
 
 
-def test_alternating_floats_take_no_quadratic_time(tmp_path: Path) -> None:
-    start = time.perf_counter()
-    blob = blob_of(tmp_path, (loose(1) + loose(2, tag=6)) * 50_000)
-    assert blob["data"].tolist() == [1] * 50_000
-    assert time.perf_counter() - start < 10
+def test_many_pieces_of_one_size_are_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senet_convert.proto.wire.MAX_FIELDS", 10)
+    assert blob_of(tmp_path, field(5, floats(1)) * 1000)["data"].tolist() == [1] * 1000
+    assert blob_of(tmp_path, field(6, floats(1)) * 1000 + loose(2))["data"].tolist() == [2]
 
 
-def test_too_many_fields_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senet_convert.proto.wire.MAX_FIELDS", 1000)
-    assert "more than 1000 fields" in fails(tmp_path, layer_of(field(5, floats(1)) * 1000))
+HOSTILE = {
+    "layers": layer_of() * 100_000,
+    "layers of nothing": field(100, b"") * 300_000,
+    "layers of 2014": field(2, field(4, b"a")) * 100_000,
+    "blobs": layer_of(*[b""] * 400_000),
+    "pieces of many sizes": layer_of((field(5, floats(1)) + field(5, floats(1, 2))) * 200_000),
+    "values and gradients in turn": layer_of((loose(1) + loose(2, tag=6)) * 200_000),
+    "values in two forms": layer_of((loose(1) + field(5, floats(2))) * 200_000),
+    "bottoms": field(100, field(3, b"x") * 400_000),
+    "unknown fields": field(100, b"\xc0\xb8\x02\x01" * 400_000),
+    "inputs": field(3, b"x") * 400_000,
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_files_of_far_more_parts_than_any_network_has_are_refused(tmp_path: Path, data: bytes) -> None:
+    assert re.search(r"more than (300000 fields|30000 layers) by offset \d+", fails(tmp_path, data))
+
+
+def test_too_many_layers_are_refused_and_no_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binary, "MAX_LAYERS", 5)
+    assert len(read(tmp_path, layer_of() * 5)["layer"]) == 5
+    assert "more than 5 layers" in fails(tmp_path, layer_of() * 6)
+
+
+def test_a_damaged_file_of_many_blobs_is_refused_with_some_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ReadError) as caught:
+        net_of(tmp_path, layer_of(*[b""] * 50_000))
+    assert "50000 problems" in str(caught.value)
+    assert len(str(caught.value).splitlines()) < 50
 
 
 def test_a_huge_definition_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

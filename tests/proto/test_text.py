@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,6 +211,10 @@ def test_unknown_enum_values_become_faults(tmp_path: Path, value: str) -> None:
 ERRORS: dict[str, tuple[str, str, str]] = {
     "no colon": ('layer {\n  name "a"\n}', "2:8", "':' is needed here, found '\"a\"'"),
     "no value": ("layer { name: }", "1:15", "a string for field 'name' is needed here, found '}'"),
+    "no value in the end": ("input_dim: # ", "1:13", "needs a value of kind int32, found the end of the file"),
+    "no string in the end": ("name:", "1:6", "a string for field 'name' is needed here, found the end of the file"),
+    "no message in the end": ("layer:", "1:7", "field 'layer' needs '{', found the end of the file"),
+    "no unknown value in the end": ("a:", "1:3", "the file ends inside the value of the unknown field 'a'"),
     "no field name": ('name: "a"\n: 3', "2:1", "a field name is needed here, found ':'"),
     "no message": ("layer 3", "1:7", "field 'layer' needs '{', found '3'"),
     "a string for a message": ('layer: "a"', "1:8", "field 'layer' needs '{'"),
@@ -283,6 +288,39 @@ def test_a_file_of_a_caffemodels_size_is_not_read(tmp_path: Path) -> None:
         file.truncate(text.MAX_BYTES + 1)
     with pytest.raises(ReadError, match="is too much for a prototxt"):
         text.read_text(path)
+
+
+def test_too_many_tokens_are_refused_and_no_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MAX_TOKENS", 13)  # the end of the file is one
+    assert read(tmp_path, "input_dim: 1 " * 4)["input_dim"] == [1] * 4
+    assert "more than 13 words and signs" in fails(tmp_path, "input_dim: 1 " * 5)
+
+
+def test_too_many_layers_are_refused_and_no_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MAX_LAYERS", 5)
+    assert len(read(tmp_path, "layer { }\n" * 5)["layer"]) == 5
+    assert ":6:1: more than 5 messages 'layer' in one NetParameter" in fails(tmp_path, "layer { }\n" * 6)
+
+
+PARTS = {
+    "empty layers": "layer{}" * 100_000,
+    "layers": 'layer{name:"a" type:"ReLU" bottom:"a" top:"a"}' * 40_000,
+    "bottoms": "layer{" + 'bottom:"a"' * 200_000 + "}",
+    "values": "input_dim:[" + "1," * 300_000 + "1]",
+    "unknown fields": "layer{" + "x:1 " * 200_000 + "}",
+    "pieces of a string": 'name:"a"' + '"a"' * 500_000,
+}
+
+
+@pytest.mark.parametrize("source", PARTS.values(), ids=PARTS)
+def test_files_of_far_more_parts_than_any_network_has_are_refused(tmp_path: Path, source: str) -> None:
+    assert re.search(r"more than (500000 words and signs|30000 messages 'layer')", fails(tmp_path, source))
+
+
+def test_a_string_of_many_pieces_takes_no_quadratic_time(tmp_path: Path) -> None:
+    pieces = '"ab" ' * 200_000
+    tree = read(tmp_path, f"name: {pieces} layer {{ unknown: {pieces} }}")
+    assert tree["name"] == "ab" * 200_000
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
