@@ -1,11 +1,14 @@
 """What a conversion costs: `python -m bench.convert CAFFEMODEL [PROTOTXT]`.
 
-Two figures, each a median over several runs:
+Two figures, from fresh processes that take turns; the first turn warms the caches and does not count:
 
 - time: reading plus writing (--no-check), without interpreter and imports, against `cp` of the bytes that were written;
 - memory: the peak of a whole process with --no-check less that of a process that only imports, against the caffemodel.
 
 With --check, the whole command with the check as well.
+
+Where a virtual machine's host takes free memory back (free page reporting), the first touch of a page can cost ten
+times the copying of its bytes, now and then for one side, now and then for the other: read the lowest times too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 IMPORTS = "import senet_convert.converter.convert"
@@ -38,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("caffemodel", type=Path)
     parser.add_argument("prototxt", nargs="?", type=Path)
-    parser.add_argument("-n", "--runs", type=int, default=5)
+    parser.add_argument("-n", "--runs", type=int, default=9)
     parser.add_argument("--check", action="store_true", help="time the conversion with its check too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -50,26 +54,30 @@ def main() -> None:
 
 def measure(model: Path, prototxt: Path | None, folder: Path, runs: int, check: str) -> None:
     """One table: conversion and copy in turn."""
-    seconds, copies, peaks, imports = [], [], [], []
+    seconds, copies, peaks = [], [], []
+    imports = statistics.median(float(python(PEAK)[0]) for _ in range(3))
     out, copy = folder / "bundle", folder / "copy"
     for _ in range(runs + 1):
-        imports.append(float(python(PEAK)[0]))
         shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
         took, peak = python(CONVERT, str(model), str(prototxt or ""), str(out), check)
         seconds.append(float(took))
         peaks.append(float(peak))
-        shutil.rmtree(copy, ignore_errors=True)
         copies.append(copied(out, copy))
     written = sum(path.stat().st_size for path in out.iterdir()) / 2**20
     size = model.stat().st_size / 2**20
-    # The first round warms the caches of files and interpreter and does not count.
     ratio = statistics.median(a / b for a, b in zip(seconds[1:], copies[1:], strict=True))
-    extra = (statistics.median(peaks[1:]) - statistics.median(imports[1:])) / 1024
-    print(f"{model.name}, {size:.0f} MiB, --{check}, median of {runs}")
-    print(f"  convert          {statistics.median(seconds[1:]):7.2f} s beyond the imports")
-    print(f"  cp of {written:4.0f} MiB   {statistics.median(copies[1:]):7.2f} s   ratio {ratio:.2f}")
+    extra = (statistics.median(peaks[1:]) - imports) / 1024
+    print(f"{model.name}, {size:.0f} MiB, --{check}, median of {runs} (lowest to highest)")
+    print(f"  convert          {row(seconds[1:])} s beyond the imports")
+    print(f"  cp of {written:4.0f} MiB   {row(copies[1:])} s, ratio {ratio:.2f}")
     print(f"  peak memory      {statistics.median(peaks[1:]) / 1024:7.0f} MiB")
-    print(f"  beyond imports   {extra:7.0f} MiB   ratio to the caffemodel {extra / size:.2f}")
+    print(f"  beyond imports   {extra:7.0f} MiB, ratio to the caffemodel {extra / size:.2f}")
+
+
+def row(times: Sequence[float]) -> str:
+    """Median, lowest and highest."""
+    return f"{statistics.median(times):7.2f} ({min(times):.2f} to {max(times):.2f})"
 
 
 def python(code: str, *args: str) -> list[str]:
