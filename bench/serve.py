@@ -1,0 +1,299 @@
+"""What the server costs beside the bare session: `python -m bench.serve BUNDLE`.
+
+BUNDLE holds an ONNX model with one uint8 input, as `senet-convert --input image` makes it. Everything runs in one go
+and in turn; figures are medians over the rounds. In each round:
+
+- latency: one client; a run of the bare session, a request over HTTP and one over gRPC, each of one image, one after
+  the other and again. The aim: at most 2 ms more than the bare session.
+- throughput: 16 clients that each ask as soon as they have their answer, over HTTP and over gRPC; then the bare session
+  at the batch sizes that the server ran, in the same mix. The aim: at least 0.95 of the bare session.
+- peers, where --peers DIR has their environments; they compute with the same threads:
+
+      python -m venv DIR/litserve && DIR/litserve/bin/pip install litserve onnxruntime
+      python -m venv DIR/kserve && DIR/kserve/bin/pip install kserve onnxruntime
+
+The bare session is set up as the server's own (threads that wait quietly); onnxruntime's default, threads that spin, is
+shown beside it. Clients take part of the same cores: that is in the figures. Options that it does not know go to the
+server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import signal
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2
+
+from senet_convert.deploy.cores import usable_cores
+from senet_convert.deploy.serve.served import model_file
+from senet_convert.deploy.session import Session
+
+from . import wire
+from .running import Server, free_ports, serving, started
+
+Ask = Callable[[], Awaitable[None]]
+Connect = Callable[[Server], Awaitable[Ask]]
+
+MODEL = "bench"
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+FEW = 0.01  # batch sizes of a smaller share of the images are left out of the mix
+PEERS = {  # name -> path that answers when it is ready, and options beside model, port and threads
+    "litserve": ("/health", ()),
+    "kserve": ("/v2/health/ready", ("--http_port={port}", "--enable_grpc=false")),
+}
+_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+
+@dataclass
+class Figures:
+    """Figures by name, one for each round."""
+
+    found: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, **figures: float) -> None:
+        """Figures of this round."""
+        for name, figure in figures.items():
+            self.found[name].append(figure)
+
+    def show(self, text: str, name: str, unit: str) -> None:
+        """A line: the median, and the range over the rounds."""
+        if name in self.found:
+            low, high = min(self.found[name]), max(self.found[name])
+            print(f"  {text:46} {statistics.median(self.found[name]):8.2f} {unit:9} ({low:.2f} .. {high:.2f})")
+
+
+class Bare:
+    """The session without a server, on one picture repeated."""
+
+    def __init__(self, file: Path, threads: int, spin: bool) -> None:
+        self.session = Session(file, threads, spin=spin)
+        (self.name,) = self.session.inputs
+        self.output = self.session.outputs[-1]
+        sides = [dim for dim in self.session.shapes[self.name][1:] if isinstance(dim, int)]
+        self.image = np.random.RandomState(0).randint(0, 256, (1, *sides)).astype(np.uint8)
+        self.session.warm_up([1, 16])
+
+    def seconds(self, size: int, runs: int = 1) -> float:
+        """Mean seconds of a run at a batch size."""
+        batch = np.repeat(self.image, size, axis=0)
+        start = time.perf_counter()
+        for _ in range(runs):
+            self.session.run({self.name: batch}, [self.output])
+        return (time.perf_counter() - start) / runs
+
+    def speed(self, sizes: dict[int, int], runs: int) -> float:
+        """Images/s where `sizes` says how many runs of each batch size there were."""
+        images = sum(size * count for size, count in sizes.items())
+        kept = {size: count for size, count in sizes.items() if size * count >= FEW * images}
+        took = sum(count * self.seconds(size, runs) for size, count in kept.items())
+        return sum(size * count for size, count in kept.items()) / took
+
+
+def main() -> None:
+    """Run the rounds and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=100, help="of each kind in a round of latencies")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of load in a round")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--runs", type=int, default=3, help="of the bare session at each batch size in a round")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="folder of the peers' environments")
+    args, options = parser.parse_known_args()
+    file = model_file(args.bundle).resolve()
+    bare, spinning = Bare(file, usable_cores(), spin=False), Bare(file, usable_cores(), spin=True)
+    figures = Figures()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        own = stack.enter_context(serving(f"{MODEL}={args.bundle}", *options, log=folder / "own.log"))
+        peers = {name: stack.enter_context(peer) for name, peer in _peers(args.peers, file, folder)}
+        for server in peers.values():
+            server.signal(signal.SIGSTOP)  # asleep, but in its turn
+        print(f"{usable_cores()} cores, {file}, {args.clients} clients, median of {args.rounds} rounds")
+        for _ in range(args.rounds):
+            asyncio.run(_round(args, bare, spinning, own, figures))
+            for name, server in peers.items():
+                with server.awake():
+                    asyncio.run(_peer_round(args, name, server, bare, figures))
+    _report(figures, peers)
+
+
+async def _round(args: argparse.Namespace, bare: Bare, spinning: Bare, own: Server, figures: Figures) -> None:
+    """Latency and throughput of the own server, beside the bare session."""
+    ways: dict[str, Connect] = {"http": _http(_v2(bare)), "grpc": _grpc(bare)}
+    quiet, busy = await _latencies(args.requests, [_bare(bare), _bare(spinning)])
+    alone, *others = await _latencies(args.requests, [_bare(bare), *[await ways[way](own) for way in ways]])
+    figures.add(bare_p50=_ms(quiet, 50), spin_p50=_ms(busy, 50))
+    figures.add(beside_p50=_ms(alone, 50), beside_p99=_ms(alone, 99))
+    for way, took in zip(ways, others, strict=True):
+        figures.add(**{f"{way}_p50": _ms(took, 50), f"{way}_p99": _ms(took, 99)})
+        figures.add(**{f"{way}_extra": _ms(took, 50) - _ms(alone, 50)})
+    for way, connect in ways.items():
+        asks = [await connect(own) for _ in range(args.clients)]
+        (before, ran), start = await _runs(own), time.perf_counter()
+        speed = await _load(asks, args.seconds)
+        (after, running), elapsed = await _runs(own), time.perf_counter() - start
+        sizes = {size: count - before.get(size, 0) for size, count in after.items() if count > before.get(size, 0)}
+        same = bare.speed(sizes, args.runs)
+        mean = sum(size * count for size, count in sizes.items()) / sum(sizes.values())
+        figures.add(**{f"{way}_speed": speed, f"{way}_same": same, f"{way}_ratio": speed / same, f"{way}_mean": mean})
+        figures.add(**{f"{way}_busy": (running - ran) / elapsed})
+    figures.add(bare_1=1 / bare.seconds(1, 5 * args.runs), spin_1=1 / spinning.seconds(1, 5 * args.runs))
+    figures.add(bare_16=16 / bare.seconds(16, args.runs), spin_16=16 / spinning.seconds(16, args.runs))
+
+
+async def _peer_round(args: argparse.Namespace, name: str, server: Server, bare: Bare, figures: Figures) -> None:
+    """The same of another server, in the encoding that is its fastest for bytes."""
+    connect = _http(_v2(bare) if name == "kserve" else _base64(bare))
+    (took,) = await _latencies(args.requests, [await connect(server)])
+    speed = await _load([await connect(server) for _ in range(args.clients)], args.seconds)
+    figures.add(**{f"{name}_p50": _ms(took, 50), f"{name}_p99": _ms(took, 99), f"{name}_speed": speed})
+
+
+def _report(figures: Figures, peers: dict[str, Server]) -> None:
+    print("Latency of one image, one client")
+    figures.show("bare session", "bare_p50", "ms p50")
+    figures.show("bare session, spinning threads", "spin_p50", "ms p50")
+    figures.show("bare session, between requests", "beside_p50", "ms p50")
+    figures.show("bare session, between requests", "beside_p99", "ms p99")
+    for way in ("http", "grpc"):
+        for share in ("p50", "p99"):
+            figures.show(f"server, {way}", f"{way}_{share}", f"ms {share}")
+        figures.show(f"server, {way}, beyond the bare session", f"{way}_extra", "ms p50")
+    print("Throughput")
+    for kind in ("bare", "spin"):
+        for size in (1, 16):
+            words = f"{'bare session' if kind == 'bare' else 'bare session, spinning threads'}, batch {size}"
+            figures.show(words, f"{kind}_{size}", "images/s")
+    for way in ("http", "grpc"):
+        figures.show(f"server, {way}", f"{way}_speed", "images/s")
+        figures.show(f"server, {way}: images in a run", f"{way}_mean", "on average")
+        figures.show("  share of the time that the model runs", f"{way}_busy", "")
+        figures.show("  bare session, the same batch sizes", f"{way}_same", "images/s")
+        figures.show("  server / bare session", f"{way}_ratio", "")
+    for name in PEERS:
+        if name not in peers:
+            print(f"  {name}: no environment; see --help")
+        figures.show(name, f"{name}_p50", "ms p50")
+        figures.show(name, f"{name}_p99", "ms p99")
+        figures.show(name, f"{name}_speed", "images/s")
+
+
+def _bare(bare: Bare) -> Ask:
+    async def ask() -> None:
+        bare.seconds(1)
+
+    return ask
+
+
+def _http(request: bytes) -> Connect:
+    async def connect(server: Server) -> Ask:
+        connection = await wire.Connection.open(server.port)
+
+        async def ask() -> None:
+            answer = await connection.ask(request)
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status}: {answer.body[:300]!r}")
+
+        return ask
+
+    return connect
+
+
+def _grpc(bare: Bare) -> Connect:
+    request = service_pb2.ModelInferRequest(model_name=MODEL, raw_input_contents=[bare.image.tobytes()])
+    request.inputs.add(name=bare.name, datatype="UINT8", shape=bare.image.shape)
+    encoded = request.SerializeToString()
+
+    async def connect(server: Server) -> Ask:
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=_UNLIMITED)
+        call = channel.unary_unary(METHOD)  # bytes both ways: encoded beforehand, and not decoded
+
+        async def ask() -> None:
+            await call(encoded)
+
+        return ask
+
+    return connect
+
+
+def _v2(bare: Bare) -> bytes:
+    return wire.binary(MODEL, bare.name, "UINT8", bare.image, bare.output)
+
+
+def _base64(bare: Bare) -> bytes:
+    body = json.dumps({"image": base64.b64encode(bare.image.tobytes()).decode()}).encode()
+    return wire.encode("/predict", body, Content_Type="application/json")
+
+
+async def _latencies(count: int, asks: Sequence[Ask]) -> list[list[float]]:
+    """Seconds of each kind, asked in turn; the first tenth warms up."""
+    took: list[list[float]] = [[] for _ in asks]
+    for _ in range(count + count // 10):
+        for ask, column in zip(asks, took, strict=True):
+            start = time.perf_counter()
+            await ask()
+            column.append(time.perf_counter() - start)
+    return [column[count // 10 :] for column in took]
+
+
+async def _load(asks: Sequence[Ask], seconds: float) -> float:
+    """Answers per second: each asks again as soon as it is answered. All begin and end together."""
+    await asyncio.gather(*[ask() for ask in asks])
+    start = time.perf_counter()
+
+    async def client(ask: Ask) -> int:
+        count = 0
+        while time.perf_counter() - start < seconds:
+            await ask()
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*[client(ask) for ask in asks])
+    return sum(counts) / (time.perf_counter() - start)
+
+
+async def _runs(server: Server) -> tuple[dict[int, int], float]:
+    """As the server counts them: batch size -> runs, and the seconds of all runs together."""
+    connection = await wire.Connection.open(server.port)
+    answer = await connection.ask(wire.encode(f"/v2/models/{MODEL}/stats"))
+    connection.close()
+    found = [(int(row["batch_size"]), row["compute_infer"]) for row in answer.json()["model_stats"][0]["batch_stats"]]
+    return {size: int(run["count"]) for size, run in found}, sum(int(run["ns"]) for _, run in found) / 1e9
+
+
+def _ms(seconds: Sequence[float], percentile: float) -> float:
+    return float(np.percentile(seconds, percentile)) * 1e3
+
+
+def _peers(folder: Path | None, file: Path, logs: Path) -> list[tuple[str, Any]]:
+    """Those whose environment is there, each as a context that starts it."""
+    found = []
+    for name, (ready, more) in PEERS.items():
+        python = folder / name / "bin" / "python" if folder else Path()
+        if not python.is_file():
+            continue
+        (port,) = free_ports(1)
+        script = Path(__file__).parent / "peers" / f"on_{name}.py"
+        words = [str(python), str(script), str(file), str(port), str(usable_cores())]
+        words += [word.format(port=port) for word in more]
+        found.append((name, started(words, port, ready, logs / f"{name}.log")))
+    return found
+
+
+if __name__ == "__main__":
+    main()
