@@ -133,8 +133,9 @@ def _cut(body: bytes, end: int) -> tuple[bytes, list[Data]]:
         quote = body.find(b'"', start, end)
         stop = end if quote < 0 else quote
         brace = body.find(b"}", start, stop)
-        close = body.rfind(b"]", start, stop if brace < 0 else brace) + 1
-        if close == 0:  # strings, objects or the end: no array of numbers
+        stop = stop if brace < 0 else brace
+        close = body.rfind(b"]", start, stop) + 1
+        if close == 0 or body.find(b"{", start, stop) >= 0:  # strings, objects or the end: no array of numbers
             close = row.end()
             kept.append(body[at:close])
         else:

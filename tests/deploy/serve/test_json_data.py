@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -45,6 +45,7 @@ def whole(node: Any, body: bytes) -> Any:
     return [whole(value, body) for value in node] if isinstance(node, list) else node
 
 
+@example({"data": [[], {}]}, False, None)
 @given(JSON, st.booleans(), st.sampled_from([None, 1]))
 def test_nothing_changes_but_that_arrays_are_cut_out(tree: Any, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(tree, ensure_ascii=ascii_only, indent=indent)
