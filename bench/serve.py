@@ -3,8 +3,8 @@
 BUNDLE holds an ONNX model with one uint8 input, as `senet-convert --input image` makes it. Everything runs in one go
 and in turn; figures are medians over the rounds. In each round:
 
-- latency: one client; a run of the bare session, a request over HTTP and one over gRPC, each of one image, one after
-  the other and again. The aim: at most 2 ms more than the bare session.
+- latency: one client, images one by one; some runs of the bare session, some requests over HTTP and some over gRPC, and
+  again. The aim: at most 2 ms more than the bare session.
 - throughput: 16 clients that each ask as soon as they have their answer, over HTTP and over gRPC; then the bare session
   at the batch sizes that the server ran, in the same mix. The aim: at least 0.95 of the bare session.
 - peers, where --peers DIR has their environments; they compute with the same threads:
@@ -12,9 +12,9 @@ and in turn; figures are medians over the rounds. In each round:
       python -m venv DIR/litserve && DIR/litserve/bin/pip install litserve onnxruntime
       python -m venv DIR/kserve && DIR/kserve/bin/pip install kserve onnxruntime
 
-The bare session is set up as the server's own (threads that wait quietly); onnxruntime's default, threads that spin, is
-shown beside it. Clients take part of the same cores: that is in the figures. Options that it does not know go to the
-server.
+The bare session is set up as the server's own, and as onnxruntime does by default: its threads spin. One whose threads
+wait quietly, as `--no-spin` has it, is shown beside it. Clients take part of the same cores: that is in the figures.
+Options that it does not know go to the server.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 
 from senet_convert.deploy.cores import usable_cores
-from senet_convert.deploy.serve.served import model_file
+from senet_convert.deploy.serve.models.served import model_file
 from senet_convert.deploy.session import Session
 
 from . import wire
@@ -55,6 +55,7 @@ PEERS = {  # name -> path that answers when it is ready, and options beside mode
     "litserve": ("/health", ()),
     "kserve": ("/v2/health/ready", ("--http_port={port}", "--enable_grpc=false")),
 }
+STRETCH, WARM = 20, 3  # requests of one kind, one after the other
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, metavar="DIR", help="folder of the peers' environments")
     args, options = parser.parse_known_args()
     file = model_file(args.bundle).resolve()
-    bare, spinning = Bare(file, usable_cores(), spin=False), Bare(file, usable_cores(), spin=True)
+    bare, quiet = Bare(file, usable_cores(), spin=True), Bare(file, usable_cores(), spin=False)
     figures = Figures()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -125,19 +126,19 @@ def main() -> None:
             server.signal(signal.SIGSTOP)  # asleep, but in its turn
         print(f"{usable_cores()} cores, {file}, {args.clients} clients, median of {args.rounds} rounds")
         for _ in range(args.rounds):
-            asyncio.run(_round(args, bare, spinning, own, figures))
+            asyncio.run(_round(args, bare, quiet, own, figures))
             for name, server in peers.items():
                 with server.awake():
                     asyncio.run(_peer_round(args, name, server, bare, figures))
     _report(figures, peers)
 
 
-async def _round(args: argparse.Namespace, bare: Bare, spinning: Bare, own: Server, figures: Figures) -> None:
+async def _round(args: argparse.Namespace, bare: Bare, quiet: Bare, own: Server, figures: Figures) -> None:
     """Latency and throughput of the own server, beside the bare session."""
     ways: dict[str, Connect] = {"http": _http(_v2(bare)), "grpc": _grpc(bare)}
-    quiet, busy = await _latencies(args.requests, [_bare(bare), _bare(spinning)])
+    spinning, waiting = await _latencies(args.requests, [_bare(bare), _bare(quiet)])
     alone, *others = await _latencies(args.requests, [_bare(bare), *[await ways[way](own) for way in ways]])
-    figures.add(bare_p50=_ms(quiet, 50), spin_p50=_ms(busy, 50))
+    figures.add(bare_p50=_ms(spinning, 50), quiet_p50=_ms(waiting, 50))
     figures.add(beside_p50=_ms(alone, 50), beside_p99=_ms(alone, 99))
     for way, took in zip(ways, others, strict=True):
         figures.add(**{f"{way}_p50": _ms(took, 50), f"{way}_p99": _ms(took, 99)})
@@ -152,8 +153,8 @@ async def _round(args: argparse.Namespace, bare: Bare, spinning: Bare, own: Serv
         mean = sum(size * count for size, count in sizes.items()) / sum(sizes.values())
         figures.add(**{f"{way}_speed": speed, f"{way}_same": same, f"{way}_ratio": speed / same, f"{way}_mean": mean})
         figures.add(**{f"{way}_busy": (running - ran) / elapsed})
-    figures.add(bare_1=1 / bare.seconds(1, 5 * args.runs), spin_1=1 / spinning.seconds(1, 5 * args.runs))
-    figures.add(bare_16=16 / bare.seconds(16, args.runs), spin_16=16 / spinning.seconds(16, args.runs))
+    figures.add(bare_1=1 / bare.seconds(1, 5 * args.runs), quiet_1=1 / quiet.seconds(1, 5 * args.runs))
+    figures.add(bare_16=16 / bare.seconds(16, args.runs), quiet_16=16 / quiet.seconds(16, args.runs))
 
 
 async def _peer_round(args: argparse.Namespace, name: str, server: Server, bare: Bare, figures: Figures) -> None:
@@ -167,7 +168,7 @@ async def _peer_round(args: argparse.Namespace, name: str, server: Server, bare:
 def _report(figures: Figures, peers: dict[str, Server]) -> None:
     print("Latency of one image, one client")
     figures.show("bare session", "bare_p50", "ms p50")
-    figures.show("bare session, spinning threads", "spin_p50", "ms p50")
+    figures.show("bare session, quiet threads", "quiet_p50", "ms p50")
     figures.show("bare session, between requests", "beside_p50", "ms p50")
     figures.show("bare session, between requests", "beside_p99", "ms p99")
     for way in ("http", "grpc"):
@@ -175,9 +176,9 @@ def _report(figures: Figures, peers: dict[str, Server]) -> None:
             figures.show(f"server, {way}", f"{way}_{share}", f"ms {share}")
         figures.show(f"server, {way}, beyond the bare session", f"{way}_extra", "ms p50")
     print("Throughput")
-    for kind in ("bare", "spin"):
+    for kind in ("bare", "quiet"):
         for size in (1, 16):
-            words = f"{'bare session' if kind == 'bare' else 'bare session, spinning threads'}, batch {size}"
+            words = f"{'bare session' if kind == 'bare' else 'bare session, quiet threads'}, batch {size}"
             figures.show(words, f"{kind}_{size}", "images/s")
     for way in ("http", "grpc"):
         figures.show(f"server, {way}", f"{way}_speed", "images/s")
@@ -241,14 +242,19 @@ def _base64(bare: Bare) -> bytes:
 
 
 async def _latencies(count: int, asks: Sequence[Ask]) -> list[list[float]]:
-    """Seconds of each kind, asked in turn; the first tenth warms up."""
+    """Seconds of each kind, asked in turn, `STRETCH` times each.
+
+    The first few of a stretch do not count: threads of the kind before, in another process, still spin.
+    """
     took: list[list[float]] = [[] for _ in asks]
-    for _ in range(count + count // 10):
+    for _ in range(0, count, STRETCH):
         for ask, column in zip(asks, took, strict=True):
-            start = time.perf_counter()
-            await ask()
-            column.append(time.perf_counter() - start)
-    return [column[count // 10 :] for column in took]
+            for number in range(WARM + STRETCH):
+                start = time.perf_counter()
+                await ask()
+                if number >= WARM:
+                    column.append(time.perf_counter() - start)
+    return took
 
 
 async def _load(asks: Sequence[Ask], seconds: float) -> float:

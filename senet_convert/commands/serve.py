@@ -101,6 +101,6 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
 
 
 def _places(words: tuple[str, ...]) -> Any:
-    from ..deploy.serve import places
+    from ..deploy.serve.models import places
 
     return tuple(places.parse(word) for word in words)

@@ -11,9 +11,9 @@ from ...version import __version__
 from .. import providers
 from .faults import RequestError
 from .hub import Hub
-from .repository import READY, Repository, Running
-from .served import Served, Spec
-from .stats import STAGES, Duration
+from .models.repository import READY, Repository, Running
+from .models.served import Served, Spec
+from .models.stats import STAGES, Duration
 
 Json = dict[str, Any]
 

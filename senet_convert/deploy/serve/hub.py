@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ..cores import usable_cores
-from . import account
-from .account import Account
 from .faults import AWAY, BUSY, NO_KEY, RequestError
-from .gates import Gates
 from .keys import Keys, presented
-from .metrics import Meters
-from .pictures import Pictures
+from .models.repository import Repository
+from .observe import account
+from .observe.account import Account
+from .observe.metrics import Meters
+from .observe.tracing import Traces
+from .people.gates import Gates
+from .people.pictures import Pictures
 from .rates import Rates
-from .repository import Repository
 from .settings import Settings
-from .tracing import Traces
 
 
 class Hub:

@@ -21,12 +21,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
-from . import logs, sockets
-from .app import build
 from .hub import Hub
 from .keys import Keys
-from .listener import Listener
+from .observe import logs
 from .settings import Settings
+from .web import sockets
+from .web.app import build
+from .web.listener import Listener
 
 if TYPE_CHECKING:
     from .grpc_v2.server import GrpcServer

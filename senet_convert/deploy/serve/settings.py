@@ -13,10 +13,10 @@ from typing import Any
 
 from ..providers import AUTO, PROVIDERS, Tuning
 from . import kinds
-from .batcher import Limits
 from .kinds import Kind
-from .places import Place
-from .served import Engine
+from .models.batcher import Limits
+from .models.places import Place
+from .models.served import Engine
 
 _MIB = 2**20
 
@@ -61,6 +61,9 @@ class Settings:
         None, kinds.whole(1), ENGINE, "Threads that compute, of all instances together; default: the usable cores."
     )
     instances: int = _setting(1, kinds.whole(1, 64), ENGINE, "Sessions of each version, which run at the same time.")
+    spin: bool = _setting(
+        True, kinds.SWITCH, ENGINE, "Threads wait busily for the next step of a run; off where others need the cores."
+    )
     engine_cache: Path | None = _setting(None, kinds.PATH, ENGINE, "Folder where TensorRT keeps engines and timings.")
 
     max_batch: int = _setting(16, kinds.whole(1, 4096), BATCHING, "Most images in one run.")
@@ -115,7 +118,7 @@ class Settings:
     def engine(self) -> Engine:
         """What the models run on."""
         tuning = Tuning(cache=self.engine_cache)
-        return Engine(self.provider, self.threads, self.instances, self.max_batch, tuning=tuning)
+        return Engine(self.provider, self.threads, self.instances, self.max_batch, self.spin, tuning)
 
     @property
     def limits(self) -> Limits:

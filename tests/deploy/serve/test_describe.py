@@ -12,8 +12,8 @@ import pytest
 from senet_convert.deploy.serve import describe
 from senet_convert.deploy.serve.faults import UNKNOWN, RequestError
 from senet_convert.deploy.serve.hub import Hub
-from senet_convert.deploy.serve.inference import Question, infer
-from senet_convert.deploy.serve.places import Place
+from senet_convert.deploy.serve.models.inference import Question, infer
+from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.settings import Settings
 
 from . import toys

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 
 from senet_convert.cli import main
 from senet_convert.deploy.serve.settings import TABLE
+from tests.deploy.serve.process import Process
 
 from ...dockerfile import ROOT, stages
-from .process import Process
 
 DEPLOY = ROOT / "docs" / "deploy"
 TEXT = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve import account
-from senet_convert.deploy.serve.account import Account
 from senet_convert.deploy.serve.faults import AWAY, BUSY, NO_KEY, RequestError
 from senet_convert.deploy.serve.hub import Hub
-from senet_convert.deploy.serve.places import Place
+from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.observe import account
+from senet_convert.deploy.serve.observe.account import Account
 from senet_convert.deploy.serve.settings import Settings
 from senet_convert.errors import ConvertError
 

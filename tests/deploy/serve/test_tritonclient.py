@@ -13,8 +13,8 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from senet_convert.deploy.serve.places import Place
-from senet_convert.deploy.serve.served import DATATYPES
+from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.settings import Settings
 
 from . import toys

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from senet_convert.deploy.serve.served import DATATYPES, FREE, Served, Spec
+from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Served, Spec
 
 Values = Sequence[onnx.ValueInfoProto]
 

@@ -12,22 +12,10 @@ from urllib.parse import unquote
 
 import grpc
 
-from .. import account, logs
-from ..account import Account
-from ..faults import (
-    ABSENT,
-    AWAY,
-    BAD,
-    BUSY,
-    FAULT,
-    FORBIDDEN,
-    LATE,
-    NO_KEY,
-    TOO_LARGE,
-    UNKNOWN,
-    RequestError,
-)
+from ..faults import ABSENT, AWAY, BAD, BUSY, FAULT, FORBIDDEN, LATE, NO_KEY, TOO_LARGE, UNKNOWN, RequestError
 from ..hub import Hub
+from ..observe import account, logs
+from ..observe.account import Account
 
 CODES = {
     BAD: grpc.StatusCode.INVALID_ARGUMENT,

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
-from .. import tensors
 from ..faults import BAD, LATE, RequestError
-from ..inference import Answer, Question, Wanted
-from ..repository import Repository
-from ..served import Served, Spec
+from ..models import tensors
+from ..models.inference import Answer, Question, Wanted
+from ..models.repository import Repository
+from ..models.served import Served, Spec
 
 Array = NDArray[Any]
 

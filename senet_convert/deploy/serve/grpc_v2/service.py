@@ -10,11 +10,12 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from .. import account, control, describe
-from ..account import Account
+from .. import control, describe
 from ..faults import ABSENT, AWAY, BAD, RequestError
 from ..hub import Hub
-from ..inference import infer
+from ..models.inference import infer
+from ..observe import account
+from ..observe.account import Account
 from . import messages
 from .guard import BROKEN, CODES, Behaviour, record, unexpected
 

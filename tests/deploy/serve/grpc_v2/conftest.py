@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.places import Place
-from senet_convert.deploy.serve.served import Array, Served
+from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.served import Array, Served
 from senet_convert.deploy.serve.settings import Settings
 
 from .. import toys

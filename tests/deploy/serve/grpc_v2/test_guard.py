@@ -15,8 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import faults
 from senet_convert.deploy.serve.grpc_v2.guard import BROKEN, CODES, TOLD
-from senet_convert.deploy.serve.logs import ACCESS
-from senet_convert.deploy.serve.places import Place
+from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.observe.logs import ACCESS
 from senet_convert.deploy.serve.settings import Settings
 
 from .live import Live, rows, tensor, until

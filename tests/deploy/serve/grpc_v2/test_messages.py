@@ -11,10 +11,10 @@ from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
 from senet_convert.deploy.serve.faults import BAD, LATE, UNKNOWN, RequestError
 from senet_convert.deploy.serve.grpc_v2.messages import CONTENTS, question, response
-from senet_convert.deploy.serve.inference import BYTES, Answer, Array, Output, Question, Wanted
-from senet_convert.deploy.serve.places import Place
-from senet_convert.deploy.serve.repository import Repository
-from senet_convert.deploy.serve.served import DATATYPES
+from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Output, Question, Wanted
+from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.repository import Repository
+from senet_convert.deploy.serve.models.served import DATATYPES
 
 from .. import toys
 

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import grpc_v2
 from senet_convert.deploy.serve.hub import Hub
-from senet_convert.deploy.serve.places import Place
+from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.settings import Settings
 from senet_convert.errors import ConvertError
 

@@ -21,8 +21,8 @@ from senet_convert.deploy.classify import classify
 from senet_convert.deploy.images import read_image
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.faults import FAULT
-from senet_convert.deploy.serve.places import Place
-from senet_convert.deploy.serve.served import DATATYPES, Served
+from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.served import DATATYPES, Served
 from senet_convert.deploy.serve.settings import Settings
 from senet_convert.version import __version__
 

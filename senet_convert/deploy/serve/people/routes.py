@@ -1,0 +1,168 @@
+"""What people and small programs use: a picture in, its labels out, and what the network's gates did to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+
+from ..faults import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestError
+from ..hub import Hub
+from ..models.repository import Running
+from ..models.served import Served
+from ..observe import account
+from ..web.operation import Operation, Parameter, json
+from . import classification, uploads, webpage
+from . import schemas as v1_schemas
+from .classification import Find
+from .gates import CLOSED
+from .uploads import BYTES, FORM
+
+Json = dict[str, Any]
+
+MODEL, VERSION, TOP = "model", "version", "top"
+BEST = 5  # classes that are told where a request does not say
+
+_TAG = "pictures"
+_FAULTS = (UNKNOWN, WRONG_TYPE, NO_IMAGE, FAULT, LATE)
+_CHOICE = (
+    Parameter(MODEL, "a model's name; by default the one that /v1/models calls so"),
+    Parameter(VERSION, "its version; by default the highest that answers"),
+)
+_TOP = Parameter(TOP, f"how many classes to tell, best first; {BEST} by default", schema=v1_schemas.TOP)
+_PICTURE = dict.fromkeys(("image/*", BYTES), v1_schemas.BYTES)
+
+
+def routes() -> list[BaseRoute]:
+    """Classification, gates, and the page that shows both."""
+    return [
+        Operation(
+            "POST",
+            "/v1/classify",
+            _classify,
+            "What is in these pictures?",
+            tag=_TAG,
+            answers={200: json(v1_schemas.CLASSIFIED)},
+            faults=_FAULTS,
+            body={FORM: v1_schemas.SEVERAL, **_PICTURE},
+            parameters=(*_CHOICE, _TOP),
+            description="One picture as the body, or several as files of a form, which may hold the parameters too. A "
+            "picture that cannot be read is answered by its error; when none can, the request fails.",
+        ),
+        Operation(
+            "POST",
+            "/v1/gates",
+            _gates,
+            "What did the squeeze-and-excitation gates do to this picture?",
+            tag=_TAG,
+            answers={200: json(v1_schemas.GATES)},
+            faults=_FAULTS,
+            body={FORM: v1_schemas.ONE, **_PICTURE},
+            parameters=_CHOICE,
+        ),
+        Operation(
+            "GET",
+            "/v1/models",
+            _models,
+            "The models that are served, and which of them take pictures",
+            tag=_TAG,
+            answers={200: json(v1_schemas.MODELS)},
+        ),
+        *webpage.routes(),
+    ]
+
+
+async def _classify(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    sent = await uploads.receive(request, hub, (MODEL, VERSION, TOP))
+    started = time.perf_counter()
+    top = _whole(sent.options)
+    answer = await classification.classify(hub, _finder(hub, sent.options), sent.uploads)
+    plain = answer.plain(top)
+    plain["milliseconds"]["total"] = 1000 * (time.perf_counter() - started)
+    return JSONResponse(plain)
+
+
+async def _gates(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    sent = await uploads.receive(request, hub, (MODEL, VERSION))
+    started = time.perf_counter()
+    if len(sent.uploads) != 1:
+        raise RequestError(BAD, f"{len(sent.uploads)} pictures; gates are shown for one at a time")
+    served = _finder(hub, sent.options)().served
+    account.current.get().asked(served.name, served.version, 1)
+    async with hub.gates.turn():
+        await hub.gates.check(served)
+        feeds = await classification.prepare(hub, served, sent.uploads[0])
+        _, stages = await hub.gates.of(served, feeds)
+    return JSONResponse(
+        {
+            "model": served.name,
+            "version": served.version,
+            "closed_below": CLOSED,
+            "stages": stages,
+            "milliseconds": {"total": 1000 * (time.perf_counter() - started)},
+        }
+    )
+
+
+async def _models(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    there = _answering(hub)
+    found = [await _described(hub, name, versions) for name, versions in there.items()]
+    return JSONResponse({"ready": hub.ready, "default": _default(there) if there else None, "models": found})
+
+
+async def _described(hub: Hub, name: str, versions: Sequence[Served]) -> Json:
+    """By its highest version."""
+    served = versions[-1]
+    plain: Json = {"name": name, "versions": [one.version for one in versions]}
+    classifier = served.classifier
+    if classifier is None:
+        return plain | {"classifies": False, "reason": served.unfit}
+    return plain | {
+        "classifies": True,
+        "classes": classifier.outputs,
+        "class_order": classifier.classes.order,
+        "size": list(classifier.preprocess.size),
+        "gates": await hub.gates.available(served),
+    }
+
+
+def _answering(hub: Hub) -> dict[str, list[Served]]:
+    """Versions by model, lowest first: the models of the command line in their order, then those of the repository."""
+    running = sorted((one.served for one in hub.repository.all()), key=lambda served: int(served.version))
+    names = [place.name for place in hub.settings.models]
+    names += sorted({served.name for served in running} - set(names))
+    found = {name: [served for served in running if served.name == name] for name in names}
+    return {name: versions for name, versions in found.items() if versions}
+
+
+def _default(there: Mapping[str, Sequence[Served]]) -> str:
+    """The first that takes pictures, else the first."""
+    return next((name for name, versions in there.items() if versions[-1].classifier), next(iter(there)))
+
+
+def _finder(hub: Hub, options: Mapping[str, str]) -> Find:
+    """Gives the model that is asked for, as it is at that moment."""
+    there = _answering(hub)
+    if not there:
+        raise RequestError(UNKNOWN, "no model is served")
+    name = options.get(MODEL) or _default(there)
+    version = options.get(VERSION, "")
+
+    def find() -> Running:
+        return hub.repository.get(name, version)
+
+    return find
+
+
+def _whole(options: Mapping[str, str]) -> int:
+    word = options.get(TOP, "") or str(BEST)
+    if not (word.isascii() and word.isdecimal() and 0 < len(word) < 10 and int(word) > 0):
+        raise RequestError(BAD, f"'{TOP}' is '{word[:40]}'; it is a number of classes, 1 or more")
+    return int(word)

@@ -1,0 +1,45 @@
+"""The HTTP application: routes of every kind, one way of telling faults, and what guards them all."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+
+from ..faults import RequestError
+from ..hub import Hub
+from ..observe import metrics
+from ..people import routes as people
+from . import guard, openapi, v2
+
+ROUTES = (v2, people, openapi, metrics)  # in this order they are asked for a route
+
+
+def build(hub: Hub) -> Starlette:
+    """The application over `hub`; its models are loaded by who runs it."""
+    routes: list[BaseRoute] = [route for module in ROUTES for route in module.routes()]
+    app = Starlette(
+        routes=routes,
+        middleware=guard.middleware(hub),
+        exception_handlers={RequestError: _refuse, HTTPException: _no_route},
+    )
+    app.state.hub = hub
+    hub.meters.learn(routes)
+    return app
+
+
+async def _refuse(_: Request, fault: Exception) -> Response:
+    """Faults as the protocol has them: {"error": ...}."""
+    if not isinstance(fault, RequestError):
+        raise fault
+    return guard.answer(fault)
+
+
+async def _no_route(request: Request, fault: Exception) -> Response:
+    """Starlette's own: no such path, or not by this method."""
+    if not isinstance(fault, HTTPException):
+        raise fault
+    message = f"{fault.detail}: {request.method} {request.url.path[:200]}"
+    return JSONResponse({"error": message}, fault.status_code, fault.headers)

@@ -1,0 +1,209 @@
+"""What stands around every HTTP request, from the outermost in: one visible tuple."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..faults import FAULT, FORBIDDEN, NO_KEY, RequestError
+from ..hub import Hub
+from ..observe import account, logs
+from ..observe.account import Account
+from .asgi import Guard, headers
+from .bodies import Limits, Unread
+
+PROBES = ("/v2/health/live", "/v2/health/ready")
+METRICS = "/metrics"
+OPEN = ("/", "/static/*", "/docs", "/docs/*", "/openapi.json", "/favicon.ico", *PROBES)  # read without an API key
+GONE = 499  # the client went away before it had an answer; stands in the log alone
+
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_PAGE_HEADERS = {
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+}
+_log = logging.getLogger("senet_convert.serve")
+
+
+class Identity(Guard):
+    """Opens the request's account; the answer carries its id, and what browsers are to heed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        address = scope["client"][0] if scope.get("client") else ""
+        one = Account.opened(headers(scope).get("x-request-id", ""), address)
+        account.current.set(one)
+
+        async def give(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(raw=message.setdefault("headers", []))
+                answer["X-Request-ID"] = one.id
+                page = answer.get("content-type", "").startswith("text/html")
+                for name, value in (_HEADERS | _PAGE_HEADERS if page else _HEADERS).items():
+                    answer.setdefault(name, value)
+                if self.hub.draining:
+                    answer["Connection"] = "close"
+            await send(message)
+
+        await self.app(scope, receive, give)
+
+
+class Record(Guard):
+    """A line in the log, and the counts of answers by route and status."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        started = time.perf_counter()
+        status, size = GONE, 0
+
+        async def give(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, give)
+        finally:
+            took = time.perf_counter() - started
+            self.hub.meters.http(scope, status, took)
+            if self.hub.settings.access_log:
+                path = scope["path"]
+                target = scope.get("raw_path", path.encode()).decode("ascii", "replace")
+                quiet = path in (*PROBES, METRICS) and status < 400
+                logs.access(account.current.get(), "http", f"{scope['method']} {target}", status, took, size, quiet)
+
+
+class Trace(Guard):
+    """A span for each request but the probes, where traces are wanted."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        traces = self.hub.traces
+        if traces is None or scope["path"] in (*PROBES, METRICS):
+            await self.app(scope, receive, send)
+            return
+        with traces.span(scope["method"], headers(scope)) as span:
+
+            async def give(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    route = self.hub.meters.route(scope)
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attributes({"http.route": route, "http.response.status_code": message["status"]})
+                await send(message)
+
+            await self.app(scope, receive, give)
+
+
+class Faults(Guard):
+    """Every fault as an answer: known ones as they say, all others as 500, told in full in the log alone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        begun = False
+
+        async def give(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, give)
+        except ClientDisconnect:
+            return
+        except RequestError as fault:
+            if begun:
+                raise
+            await answer(fault)(scope, receive, send)
+        except Exception:
+            number = account.current.get().id
+            _log.exception("unexpected fault at %s %s", scope["method"], scope["path"])
+            if begun:  # the answer is torn: the connection ends, so that nobody takes it for whole
+                raise
+            told = RequestError(FAULT, f"an unexpected fault of the server; its log tells more of request {number}")
+            await answer(told)(scope, receive, send)
+
+
+class Origin(Guard):
+    """Pages of other sites cannot make a person's browser change anything here."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Raises RequestError: FORBIDDEN."""
+        given = headers(scope)
+        if scope["method"] not in _SAFE and _foreign(given):
+            site = given.get("origin", "other sites")[:200]
+            raise RequestError(FORBIDDEN, f"pages of {site} may not use this server")
+        await self.app(scope, receive, send)
+
+
+class Key(Guard):
+    """Who has no API key is asked for one, except for what is open to everyone."""
+
+    def __init__(self, app: ASGIApp, hub: Hub) -> None:
+        super().__init__(app, hub)
+        self.open = (*OPEN, METRICS) if hub.settings.open_metrics else OPEN
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Raises RequestError: NO_KEY."""
+        if self.hub.keys and not self._free(scope):
+            self.hub.admit(headers(scope))
+        await self.app(scope, receive, send)
+
+    def _free(self, scope: Scope) -> bool:
+        return scope["method"] in _SAFE and any(fnmatchcase(scope["path"], pattern) for pattern in self.open)
+
+
+class Rate(Guard):
+    """No client asks more often than it may."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Raises RequestError: BUSY."""
+        if self.hub.settings.rate and scope["path"] not in PROBES:
+            self.hub.limit_rate()
+        await self.app(scope, receive, send)
+
+
+GUARDS: tuple[type[Guard], ...] = (Identity, Record, Trace, Unread, Faults, Origin, Key, Rate, Limits)
+
+
+def middleware(hub: Hub) -> list[Middleware]:
+    """The guards as Starlette takes them."""
+    return [Middleware(_http_only, guard=guard, hub=hub) for guard in GUARDS]
+
+
+def _http_only(app: ASGIApp, guard: type[Guard], hub: Hub) -> ASGIApp:
+    guarded = guard(app, hub)
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await (guarded if scope["type"] == "http" else app)(scope, receive, send)
+
+    return call
+
+
+def answer(fault: RequestError) -> JSONResponse:
+    """A fault as the protocol has it: {"error": ...}."""
+    more = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
+    if fault.status == NO_KEY:
+        more["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"error": fault.message}, fault.status, more)
+
+
+def _foreign(given: Mapping[str, str]) -> bool:
+    """Did a page of another site make a browser send this? Browsers say so; other programs say nothing."""
+    site = given.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = given.get("origin")
+    return origin is not None and origin.partition("://")[2] != given.get("host", "")

@@ -1,0 +1,191 @@
+"""Connections: what uvicorn's HTTP protocol leaves open to clients that are slow or send without end.
+
+uvicorn closes a connection that is idle after an answer (keep-alive), and stops reading while a body is not taken. It
+bounds neither the head of a request nor the time that it takes to arrive (before the first answer there is no timer at
+all), nor how many requests are sent ahead, nor how long an answer lies there that nobody takes. These bounds are here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..settings import Settings
+
+AHEAD = 64  # requests that may be sent before the first is answered
+FIELDS = 100  # header fields of a request
+
+
+class _TooMuchError(Exception):
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Guarded(HttpToolsProtocol):
+    """An HTTP connection whose every wait ends."""
+
+    limits: Settings
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._head = 0  # bytes of the head so far
+        self._fruitless = 0  # bytes that came and gave neither a whole field nor a body: a field without end
+        self._excess: _TooMuchError | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Is no request under way?"""
+        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+
+    @property
+    def number(self) -> int:
+        """Of the socket's file; -1 when it is closed."""
+        found: int = self.transport.get_extra_info("socket").fileno()
+        return found
+
+    @property
+    def over(self) -> bool:
+        """Closed, and everything handed to the kernel."""
+        return self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there; one too many is told so."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again", "Retry-After: 1\r\n")
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        for timer in (self._timer, self._stuck):
+            if timer is not None:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self.transport.is_closing():
+            return
+        if self._timer is None and self.idle:
+            self._await_head()
+        self._fruitless += len(data)
+        super().data_received(data)
+        if self._fruitless > self.limits.max_headers and not self.transport.is_closing():
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._too_long())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head = 0
+        if len(self.pipeline) >= AHEAD:
+            self._exceed(HTTPStatus.TOO_MANY_REQUESTS, f"more than {AHEAD} requests were sent ahead")
+
+    def on_url(self, url: bytes) -> None:
+        """A part of its target."""
+        self._count(len(url), HTTPStatus.REQUEST_URI_TOO_LONG)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of its head."""
+        self._count(len(name) + len(value), HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if len(self.headers) >= FIELDS:
+            self._exceed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request has more than {FIELDS} headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._in_head = False
+        self._fruitless = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body."""
+        self._fruitless = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """It is there."""
+        self._fruitless = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """It is answered; an answer that stays in our buffer is given up after a while."""
+        super().on_response_complete()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self.pause_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came after the last answer."""
+        if self.transport.get_write_buffer_size():
+            self.pause_writing()  # the answer has not even been taken
+        super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(self.limits.body_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        if self._stuck is not None and not self.transport.is_closing():
+            self._stuck.cancel()
+            self._stuck = None
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
+        """What cannot be parsed, or is too much."""
+        if self._excess is not None:
+            self._refuse(self._excess.status, str(self._excess))
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 as it should be")
+
+    def _await_head(self) -> None:
+        self._timer = self.loop.call_later(self.limits.header_timeout, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if not self.idle or self.transport.is_closing():
+            return
+        if not self._in_head:  # opened in advance, as browsers do; or the rest of a body that is answered already
+            self.transport.close()
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "no request came in time")
+
+    def _count(self, size: int, status: HTTPStatus) -> None:
+        self._head += size
+        if self._head > self.limits.max_headers:
+            self._exceed(status, self._too_long())
+
+    def _too_long(self) -> str:
+        return f"the request's head is longer than {self.limits.max_headers} bytes"
+
+    def _exceed(self, status: HTTPStatus, message: str) -> None:
+        self._excess = _TooMuchError(status, message)
+        raise self._excess
+
+    def _refuse(self, status: HTTPStatus, message: str, more: str = "") -> None:
+        """Answer without the application, and hang up."""
+        body = json.dumps({"error": message})
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
+        self.transport.write((head + body).encode())
+        self.transport.close()
+
+
+def protocol(settings: Settings) -> type[Guarded]:
+    """The class of connections with the bounds of `settings`."""
+    return type("Connection", (Guarded,), {"limits": settings})

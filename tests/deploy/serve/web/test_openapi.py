@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.web import openapi
+from senet_convert.deploy.serve.web.app import build
+from senet_convert.deploy.serve.web.operation import Named, Operation, Parameter
+from senet_convert.deploy.serve.web.operation import json as as_json
+
+FILES = ("/static/", "/docs/")  # what pages are made of is no request that anybody else makes
+
+
+async def nothing(_: Request) -> Response:
+    return Response()
+
+
+@pytest.fixture(scope="module")
+def app() -> Any:
+    return build(Hub(Settings()))
+
+
+@pytest.fixture(scope="module")
+def document(app: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(openapi.document(app.routes)))
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, verbs in document["paths"].items():
+        for verb, operation in verbs.items():
+            yield path, verb, operation
+
+
+def test_every_route_stands_there_and_nothing_else(app: Any, document: dict[str, Any]) -> None:
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    assert len(routes) == len(app.routes)
+    served = {
+        (route.path_format, method.lower())
+        for route in routes
+        if not route.path.startswith(FILES)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert served == {(path, verb) for path, verb, _ in operations(document)}
+    assert len(served) > 40
+
+
+def test_names_are_unique_and_references_lead_somewhere(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for *_, operation in operations(document)]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names)
+    wanted = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert wanted == set(document["components"]["schemas"])
+    assert {"InferRequest", "InferAnswer", "Error"} <= wanted
+
+
+def test_paths_parameters_and_faults_are_told(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        given = [one["name"] for one in operation["parameters"] if one["in"] == "path"]
+        assert sorted(given) == sorted(re.findall(r"\{(\w+)\}", path))
+        assert {"400", "413", "429", "503"} <= set(operation["responses"])
+        for status in ("429", "503"):
+            assert "Retry-After" in operation["responses"][status]["headers"]
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert response["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
+    infer = document["paths"]["/v2/models/{model}/infer"]["post"]
+    assert {"200", "404", "504"} <= set(infer["responses"])
+    assert set(infer["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
+
+
+def test_an_operation_says_all_that_it_is_told() -> None:
+    route = Operation(
+        ["GET", "POST"],
+        "/a/{model}/b.c",
+        nothing,
+        "summary",
+        tag="tag",
+        answers={200: as_json(Named("Thing", {"type": "object"})), 204: {}},
+        faults=(404,),
+        body={"image/*": {"type": "string"}},
+        body_required=False,
+        parameters=(Parameter("top", "how many", schema={"type": "integer"}, required=True),),
+        description="text",
+    )
+    found = openapi.document([route, Route("/unseen", nothing)], "/base")
+    assert found["servers"] == [{"url": "/base"}]
+    assert list(found["paths"]) == ["/a/{model}/b.c"]
+    assert set(found["paths"]["/a/{model}/b.c"]) == {"get", "post"}
+    operation = found["paths"]["/a/{model}/b.c"]["post"]
+    assert operation["operationId"] == "post_a_model_b_c"
+    assert (operation["summary"], operation["description"], operation["tags"]) == ("summary", "text", ["tag"])
+    assert [one["name"] for one in operation["parameters"]] == ["model", "top"]
+    assert operation["parameters"][1]["required"]
+    assert operation["requestBody"] == {"required": False, "content": {"image/*": {"schema": {"type": "string"}}}}
+    assert "content" not in operation["responses"]["204"]
+    assert "404" in operation["responses"]
+    assert found["components"]["schemas"]["Thing"] == {"type": "object"}
+
+
+class Page(HTMLParser):
+    """What a page loads, and what stands in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.forms: list[tuple[str, str]] = []
+        self.inline = ""
+        self._script = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.links += [str(given[key]) for key in ("href", "src") if key in given]
+        if tag == "form":
+            self.forms.append((str(given["data-verb"]), str(given["data-path"])))
+        self._script = tag in ("script", "style")
+        assert not any(key.startswith("on") or key == "style" for key in given)
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.inline += data.strip()
+
+
+def test_the_page_shows_everything_and_loads_nothing_from_elsewhere(app: Any, document: dict[str, Any]) -> None:
+    async def look() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            response = await client.get("/docs")
+            page = Page()
+            page.feed(response.text)
+            assert response.headers["content-type"].startswith("text/html")
+            assert page.inline == ""
+            assert sorted(page.links) == ["docs/docs.css", "docs/docs.js", "openapi.json", "static/icon.svg"]
+            for link in page.links:
+                assert (await client.get(f"/{link}")).status_code == 200
+            assert sorted(page.forms) == sorted((verb.upper(), path) for path, verb, _ in operations(document))
+            assert (await client.get("/openapi.json")).json() == document
+
+    asyncio.run(look())

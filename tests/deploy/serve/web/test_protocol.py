@@ -1,0 +1,234 @@
+"""Clients that are slow, or send without end, against a real process: an answer, and an end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.serve.process import Process
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path) -> Iterator[Process]:
+    limits = ["--max-headers", "4k", "--header-timeout", 0.5, "--body-timeout", 0.5, "--max-body", "1M"]
+    with Process(bundle, *limits, "--max-connections", 20, "--linger", 0, "--no-gates") as process:
+        yield process
+
+
+def talk(server: Process, *parts: bytes, pause: float = 0.0) -> tuple[int, dict[str, str], bytes]:
+    """Send, then read to the end: status, headers, body."""
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        for part in parts:
+            try:
+                client.sendall(part)
+            except OSError:
+                break
+            time.sleep(pause)
+        data = b""
+        while piece := client.recv(65536):
+            data += piece
+    return parsed(data)
+
+
+def parsed(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return int(first.split()[1]), fields, body
+
+
+def error(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
+    status, fields, body = answer
+    assert fields["content-type"] == "application/json"
+    assert fields["connection"] == "close"
+    return status, json.loads(body)["error"]
+
+
+def alive(server: Process) -> None:
+    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
+def test_a_header_that_is_too_long(server: Process) -> None:
+    answer = talk(server, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 5000 + b"\r\n\r\n")
+    assert error(answer) == (431, "the request's head is longer than 4096 bytes")
+
+
+def test_a_header_without_end(server: Process) -> None:
+    before = server.memory
+    answer = talk(server, b"GET / HTTP/1.1\r\nHost: x\r\nX: ", *[b"a" * MIB] * 20)
+    assert error(answer)[0] == 431
+    assert server.memory - before < 16 * MIB
+
+
+def test_headers_without_end(server: Process) -> None:
+    assert error(talk(server, b"GET / HTTP/1.1\r\nHost: x\r\n", *[b"X: y\r\n" * 50] * 20))[0] == 431
+
+
+def test_a_target_without_end(server: Process) -> None:
+    assert error(talk(server, b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n"))[0] == 414
+
+
+def test_trailers_without_end(server: Process) -> None:
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "
+    assert error(talk(server, start, *[b"a" * 4096] * 4, pause=0.02))[0] in (408, 431)
+
+
+def test_a_head_that_drips(server: Process) -> None:
+    started = time.monotonic()
+    assert error(talk(server, b"GET / HTTP/1.1\r\n", *[b"X: y\r\n"] * 9, pause=0.1)) == (408, "no request came in time")
+    assert time.monotonic() - started < 5
+
+
+def test_a_connection_that_says_nothing_is_closed(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        assert client.recv(1) == b""
+
+
+def test_a_body_that_drips(server: Process) -> None:
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    status, message = error(talk(server, start, *[b"{"] * 9, pause=0.1))
+    assert (status, "within 0.5 s" in message) == (408, True)
+
+
+def test_a_chunked_body_without_end(server: Process) -> None:
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%s\r\n" % (65536, b"x" * 65536)
+    status, message = error(talk(server, start, *[chunk] * 24))
+    assert (status, "more than 1048576 bytes" in message) == (413, True)
+
+
+def test_a_length_that_is_too_large_is_told_before_it_is_sent(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        data = b""
+        while not data.endswith(b"}"):
+            data += client.recv(65536)
+        status, message = error(parsed(data))
+    assert (status, "99999999999" in message) == (413, True)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_is_not_http(server: Process, nonsense: bytes) -> None:
+    assert error(talk(server, nonsense))[0] == 400
+
+
+def test_requests_sent_ahead_are_answered_in_order_up_to_a_bound(server: Process) -> None:
+    one = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(b"".join(one % (b"X-Request-ID: n%d\r\n" % number) for number in range(20)))
+        data = b""
+        while data.count(b"\r\n\r\n") < 20:
+            data += client.recv(65536)
+    ids = [line.split()[1] for line in data.split(b"\r\n") if line.lower().startswith(b"x-request-id")]
+    assert ids == [b"n%d" % number for number in range(20)]
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall((one % b"") * 5000)
+        data = b""
+        try:
+            while piece := client.recv(65536):
+                data += piece
+        except ConnectionResetError:
+            pass
+    assert data.count(b"HTTP/1.1 200") < 5000
+    alive(server)
+
+
+def test_more_connections_than_there_may_be(server: Process) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+        with socket.create_connection(("127.0.0.1", server.port), 10) as one_more:
+            status, fields, _ = parsed(one_more.recv(65536))
+    assert (status, fields["retry-after"]) == (503, "1")
+    time.sleep(0.2)
+    alive(server)
+
+
+def test_an_answer_that_nobody_takes(server: Process) -> None:
+    """The connection ends, though its client never reads."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.settimeout(10)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while True:
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                time.sleep(0.005)
+    alive(server)
+
+
+def test_large_bodies_together_stay_within_their_bound(bundle: Path) -> None:
+    limits = ["--max-body", "8M", "--max-inflight", "32M", "--body-timeout", 20, "--no-gates", "--linger", 0]
+    statuses: list[int] = []
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (8 * MIB)
+
+    def send(server: Process) -> None:
+        statuses.append(talk(server, start, *[b"[" * MIB] * 8)[0])
+
+    with Process(bundle, *limits) as server:
+        before = server.memory
+        peak = 0
+        threads = [threading.Thread(target=send, args=(server,)) for _ in range(64)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            peak = max(peak, server.memory)
+            time.sleep(0.02)
+        alive(server)
+    assert len(statuses) == 64
+    assert set(statuses) <= {400, 503}
+    assert peak - before < 200 * MIB  # of 512 that were sent
+
+
+def test_tls(bundle: Path, tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    made = authority.issue_cert("localhost", "127.0.0.1")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    files = ["--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem"]
+    with Process(bundle, *files, "--no-gates", "--linger", 0, "--header-timeout", 0.5) as server:
+        url = server.url.replace("http:", "https:")
+        assert url in server.log
+        with httpx.Client(verify=context) as client:
+            assert client.get(f"{url}/v2/health/ready").status_code == 200
+            fresh = authority.issue_cert("localhost", "127.0.0.1")
+            fresh.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+            fresh.private_key_pem.write_to_path(tmp_path / "key.pem")
+            before = ssl.get_server_certificate(("127.0.0.1", server.port))
+            server.hang_up()
+            server.wait_for("the certificate was read again")
+            assert ssl.get_server_certificate(("127.0.0.1", server.port)) != before
+            (tmp_path / "cert.pem").write_text("torn")
+            server.hang_up()
+            server.wait_for("the certificate stays as it was")
+        with httpx.Client(verify=context) as client:
+            assert client.get(f"{url}/v2/health/ready").status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{server.url}/v2/health/ready")
+        assert server.stop() == 0
