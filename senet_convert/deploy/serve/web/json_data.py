@@ -135,7 +135,8 @@ def _cut(body: bytes, end: int) -> tuple[bytes, list[Data]]:
         brace = body.find(b"}", start, stop)
         stop = stop if brace < 0 else brace
         close = body.rfind(b"]", start, stop) + 1
-        if body.count(b"[", start, close) != body.count(b"]", start, close) or not close:  # strings, objects or the end: no array of numbers
+        balanced = body.count(b"[", start, close) == body.count(b"]", start, close)
+        if close == 0 or not balanced:  # strings, objects or the end: no array of numbers
             close = row.end()
             kept.append(body[at:close])
         else:
