@@ -121,6 +121,8 @@ class Server:
             try:
                 sockets.certificate(files[0], files[1])  # looked at before the one in use is touched
                 self.tls.load_cert_chain(files[0], files[1])
+                if self.grpc is not None and self.grpc.certificate is not None:
+                    self.grpc.certificate.renew()
                 _log.info("the certificate was read again")
             except (ConvertError, ssl.SSLError, OSError) as fault:
                 _log.error("the certificate stays as it was: %s", fault)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +11,7 @@ from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_
 
 from ....errors import ConvertError
 from ..hub import Hub
+from .certificate import Certificate
 from .guard import Guard
 from .health import Health
 from .service import Service
@@ -30,6 +29,7 @@ class GrpcServer:
     guard: Guard
     service: Service
     health: Health
+    certificate: Certificate | None
 
     @classmethod
     async def start(cls, hub: Hub, host: str, port: int) -> GrpcServer:
@@ -51,13 +51,18 @@ class GrpcServer:
         add_GRPCInferenceServiceServicer_to_server(service, server)
         add_HealthServicer_to_server(health, server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        credentials = _credentials(settings.tls_cert, settings.tls_key)
+        certificate = None
+        if settings.tls_cert and settings.tls_key:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
         try:
-            bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+            if certificate:
+                bound = server.add_secure_port(address, certificate.credentials())
+            else:
+                bound = server.add_insecure_port(address)
         except RuntimeError as fault:
             raise ConvertError(f"gRPC cannot listen on {address}; is the port taken? ({fault})") from fault
         await server.start()
-        return cls(server, bound, guard, service, health)
+        return cls(server, bound, guard, service, health, certificate)
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, answer those that were taken within `grace` seconds, cancel the rest.
@@ -69,13 +74,3 @@ class GrpcServer:
         self.service.end_streams()
         await self.guard.drain(grace)
         await self.server.stop(min(_LAST, grace))
-
-
-def _credentials(chain: Path | None, key: Path | None) -> Any:
-    if chain is None or key is None:
-        return None
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(chain, key)  # gRPC itself says nothing
-        return grpc.ssl_server_credentials([(key.read_bytes(), chain.read_bytes())])
-    except (OSError, ssl.SSLError) as fault:
-        raise ConvertError(f"{chain}, {key}: no certificate chain and its private key in PEM: {fault}") from fault

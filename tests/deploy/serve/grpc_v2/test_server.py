@@ -76,19 +76,46 @@ print(sorted({"grpc", "grpc_health", "tritonclient"} & set(sys.modules)))
     assert done.stdout.strip() == "[]"
 
 
-def test_tls(plus: Path, tmp_path: Path) -> None:
+def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """A chain, its key, and the root that vouches for it."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
-    chain, key, root = tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "root.pem"
+    chain, key, root = folder / "chain.pem", folder / "key.pem", folder / "root.pem"
     chain.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(key))
     authority.cert_pem.write_to_path(str(root))
+    return chain, key, root
+
+
+def test_tls(plus: Path, tmp_path: Path) -> None:
+    chain, key, root = write_certificate(tmp_path)
     settings = Settings(models=(Place("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
     with Live(settings) as live:
         with live.client(ssl=True, root_certificates=str(root)) as client:
             assert client.infer("plus", [tensor("x", rows(1.0))]).as_numpy("y")[0, 0] == 3.0
         with live.client() as client, pytest.raises(InferenceServerException, match="UNAVAILABLE"):
             client.is_server_live(client_timeout=5)
+
+
+def test_a_certificate_is_renewed_while_the_server_runs(plus: Path, tmp_path: Path) -> None:
+    chain, key, root = write_certificate(tmp_path)
+    old = root.rename(tmp_path / "old.pem")
+    settings = Settings(models=(Place("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
+    with Live(settings) as live, live.client(ssl=True, root_certificates=str(old)) as first:
+        assert first.is_server_live()
+        write_certificate(tmp_path)
+        assert live.server.certificate is not None
+        live.server.certificate.renew()
+        with live.client(ssl=True, root_certificates=str(root)) as client:
+            assert client.is_server_live()
+        with live.client(ssl=True, root_certificates=str(old)) as client, pytest.raises(InferenceServerException):
+            client.is_server_live(client_timeout=5)
+        assert first.is_server_live(), "a connection that is open goes on"
+        chain.write_text("torn")
+        with pytest.raises(ConvertError, match="no certificate chain"):
+            live.server.certificate.renew()
+        with live.client(ssl=True, root_certificates=str(root)) as client:
+            assert client.is_server_live()
 
 
 def test_a_certificate_that_is_none_is_an_error(tmp_path: Path) -> None:
