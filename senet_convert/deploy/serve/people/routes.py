@@ -16,8 +16,7 @@ from ..models.repository import Running
 from ..models.served import Served
 from ..observe import account
 from ..web.operation import Operation, Parameter, json
-from . import classification, uploads, webpage
-from . import schemas as v1_schemas
+from . import classification, schemas, uploads, webpage
 from .classification import Find
 from .gates import CLOSED
 from .uploads import BYTES, FORM
@@ -33,8 +32,8 @@ _CHOICE = (
     Parameter(MODEL, "a model's name; by default the one that /v1/models calls so"),
     Parameter(VERSION, "its version; by default the highest that answers"),
 )
-_TOP = Parameter(TOP, f"how many classes to tell, best first; {BEST} by default", schema=v1_schemas.TOP)
-_PICTURE = dict.fromkeys(("image/*", BYTES), v1_schemas.BYTES)
+_TOP = Parameter(TOP, f"how many classes to tell, best first; {BEST} by default", schema=schemas.TOP)
+_PICTURE = dict.fromkeys(("image/*", BYTES), schemas.BYTES)
 
 
 def routes() -> list[BaseRoute]:
@@ -46,9 +45,9 @@ def routes() -> list[BaseRoute]:
             _classify,
             "What is in these pictures?",
             tag=_TAG,
-            answers={200: json(v1_schemas.CLASSIFIED)},
+            answers={200: json(schemas.CLASSIFIED)},
             faults=_FAULTS,
-            body={FORM: v1_schemas.SEVERAL, **_PICTURE},
+            body={FORM: schemas.SEVERAL, **_PICTURE},
             parameters=(*_CHOICE, _TOP),
             description="One picture as the body, or several as files of a form, which may hold the parameters too. A "
             "picture that cannot be read is answered by its error; when none can, the request fails.",
@@ -59,9 +58,9 @@ def routes() -> list[BaseRoute]:
             _gates,
             "What did the squeeze-and-excitation gates do to this picture?",
             tag=_TAG,
-            answers={200: json(v1_schemas.GATES)},
+            answers={200: json(schemas.GATES)},
             faults=_FAULTS,
-            body={FORM: v1_schemas.ONE, **_PICTURE},
+            body={FORM: schemas.ONE, **_PICTURE},
             parameters=_CHOICE,
         ),
         Operation(
@@ -70,7 +69,7 @@ def routes() -> list[BaseRoute]:
             _models,
             "The models that are served, and which of them take pictures",
             tag=_TAG,
-            answers={200: json(v1_schemas.MODELS)},
+            answers={200: json(schemas.MODELS)},
         ),
         *webpage.routes(),
     ]

@@ -131,8 +131,8 @@ def test_a_replaced_model_answers_anew_and_no_request_is_dropped(tmp_path: Path)
     assert set(answered) == {1, 2, 3, 4}
 
 
-def test_requests_of_the_old_one_are_finished_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, 1)
+def held_runs() -> tuple[threading.Event, threading.Event, Callable[..., Any]]:
+    """A gate, an event that says that a run stands before it, and what takes `Served.run`'s place for that."""
     gate, reached = threading.Event(), threading.Event()
     run = Served.run
 
@@ -140,6 +140,13 @@ def test_requests_of_the_old_one_are_finished_by_it(tmp_path: Path, monkeypatch:
         reached.set()
         assert gate.wait(20)
         return run(self, *args)
+
+    return gate, reached, slow
+
+
+def test_requests_of_the_old_one_are_finished_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, 1)
+    gate, reached, slow = held_runs()
 
     async def work(repository: Repository) -> None:
         old = repository.get("plus").served
@@ -404,13 +411,7 @@ def test_counts_go_on_when_a_model_is_replaced(tmp_path: Path) -> None:
 
 def test_closing_answers_what_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, 1)
-    gate, reached = threading.Event(), threading.Event()
-    run = Served.run
-
-    def slow(self: Served, *args: Any) -> Any:
-        reached.set()
-        assert gate.wait(20)
-        return run(self, *args)
+    gate, reached, slow = held_runs()
 
     async def work(repository: Repository) -> None:
         monkeypatch.setattr(Served, "run", slow)

@@ -47,7 +47,8 @@ def test_a_bundle_is_a_classifier_and_other_models_say_why_not(bundle: Path, tmp
     assert "does not say how an image becomes its input" in other.unfit
 
 
-def test_the_first_request_finds_everything_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def noted_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch sizes of runs from now on, as they happen."""
     sizes: list[int] = []
     run = Session.run
 
@@ -56,6 +57,11 @@ def test_the_first_request_finds_everything_warm(tmp_path: Path, monkeypatch: py
         return run(self, feeds, outputs)
 
     monkeypatch.setattr(Session, "run", noting)
+    return sizes
+
+
+def test_the_first_request_finds_everything_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = noted_sizes(monkeypatch)
     file = toys.plus(tmp_path / "plus.onnx", 1)
     opened(file, dataclasses.replace(ONE, max_batch=5))
     assert sizes == [1, 5]
@@ -118,14 +124,7 @@ def test_batches_are_padded_to_a_bucket_and_cut_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, size: int
 ) -> None:
     served = opened(toys.plus(tmp_path / "plus.onnx", 1))
-    sizes: list[int] = []
-    run = Session.run
-
-    def noting(self: Session, feeds: dict[str, Array], outputs: list[str] | None = None) -> dict[str, Array]:
-        sizes.append(len(feeds["x"]))
-        return run(self, feeds, outputs)
-
-    monkeypatch.setattr(Session, "run", noting)
+    sizes = noted_sizes(monkeypatch)
     monkeypatch.setattr(Session, "buckets", (2, 4))
     x = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
     np.testing.assert_array_equal(served.run(0, {"x": x}, ["y"])["y"], x + 1)

@@ -7,7 +7,6 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,12 +19,11 @@ from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.settings import Settings
-from senet_convert.deploy.serve.web.app import build
 from senet_convert.deploy.serve.web.codec import HEADER
 from senet_convert.version import __version__
 from tests.deploy.serve import toys
+from tests.deploy.serve.asgi import talk
 
-Use = Callable[[httpx.AsyncClient, Hub], Awaitable[None]]
 ODD = "odd näme %&"
 
 
@@ -38,18 +36,6 @@ def models(bundle: Path, image_bundle: Path, tmp_path_factory: pytest.TempPathFa
         Place("echo", toys.echo(folder / "echo.onnx")),
         Place("root", toys.root(folder / "root.onnx")),
     )
-
-
-def talk(settings: Settings, use: Use) -> None:
-    async def go() -> None:
-        hub = Hub(settings)
-        await hub.repository.start()
-        transport = httpx.ASGITransport(build(hub), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            await use(client, hub)
-        await hub.repository.close()
-
-    asyncio.run(go())
 
 
 def tensor(name: str, value: Any, datatype: str = "FP32", **more: Any) -> dict[str, Any]:
