@@ -135,7 +135,7 @@ class Repository:
             if name not in there:
                 raise RequestError(UNKNOWN, f"no model is called '{name}'; there is {listed(sorted(there)) or 'none'}")
             self._held.discard(name)
-            found = there[name].versions()
+            found = await asyncio.to_thread(there[name].versions)
             faults = []
             for number, file in found.items():
                 try:
@@ -178,7 +178,8 @@ class Repository:
             there = await asyncio.to_thread(self._look)
             for name in sorted({*there, *self._slots} - self._held):
                 try:
-                    await self._renew(name, there[name].versions() if name in there else {})
+                    found = await asyncio.to_thread(there[name].versions) if name in there else {}
+                    await self._renew(name, found)
                 except ConvertError as fault:
                     self._complain(name, str(fault))
                 else:
