@@ -102,7 +102,8 @@ def convert(
         model.check()
         model.write(temporary / bundle.ONNX)
         write_state(loaded.module.state_dict(), temporary / bundle.WEIGHTS)
-        notes = write_definition(loaded.net, _options(loaded, wishes), loaded.graph, temporary / bundle.DEFINITION)
+        definition = temporary / bundle.DEFINITION
+        notes = write_definition(loaded.net, _options(loaded, wishes), loaded.graph, definition, wishes.check)
         warnings = (*loaded.graph.warnings, *notes)
         check: Check | None = None
         weights: tuple[Landed, ...] = ()

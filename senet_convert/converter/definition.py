@@ -35,12 +35,16 @@ def inference(net: NetDef, options: Options) -> NetDef:
     return NetDef(net.name, net.source, (*inputs, *layers), comments=net.comments)
 
 
-def write_definition(net: NetDef, options: Options, built: Graph, path: Path) -> tuple[str, ...]:
+def write_definition(net: NetDef, options: Options, built: Graph, path: Path, check: bool = True) -> tuple[str, ...]:
     """Write what `inference` gives, where it says all that `built` was made of; else a warning, and no file.
 
-    Fields that only a fork of Caffe knows cannot be written.
+    Fields that only a fork of Caffe knows cannot be written. Whether they matter, the file tells when it is read again;
+    without `check`, that is done only for networks that have such fields.
     """
-    write_prototxt(inference(net, options), path)
+    definition = inference(net, options)
+    write_prototxt(definition, path)
+    if not (check or net.faults or any(layer.faults for layer in definition.layers)):
+        return ()
     try:
         again = graph.build(read_prototxt(path), None, settled(options))
         if same_layers(again, built):

@@ -41,6 +41,7 @@ class Accounts:
     arrays: Mapping[str, Array] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # layer -> its keys, in order
     unused: tuple[str, ...] = ()  # layers of the file with blobs that the network does not run
+    unsound: frozenset[str] = frozenset()  # keys of the layers with a value that is NaN or infinite
     blobs: int = 0  # how many blobs of the file landed
     values: int = 0
     warnings: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ def assign(wanted: Sequence[Wanted], file: NetDef, problems: Problems) -> Accoun
     arrays: dict[str, Array] = {}
     keys: dict[str, tuple[str, ...]] = {}
     warnings: list[str] = []
+    unsound: set[str] = set()
     landed = values = 0
     for want in wanted:
         if want.name in missing:
@@ -71,16 +73,18 @@ def assign(wanted: Sequence[Wanted], file: NetDef, problems: Problems) -> Accoun
             continue
         flat = [_float32(blob, shape) for blob, shape in zip(blobs, want.shapes, strict=True)]
         landed, values = landed + len(blobs), values + sum(blob.data.size for blob in blobs)
-        warnings += _suspicious(want, flat)
+        broken = _not_finite(want, flat)
+        warnings += broken + _negative_variance(want, flat)
         prepared = want.layer.prepare(flat)
         own = tuple(f"{want.name}/{name}" for name in want.layer.names(len(want.shapes)))
         keys[want.name] = tuple(
             _share(want, i, key, array, shared, arrays, problems)
             for i, (key, array) in enumerate(zip(own, prepared, strict=True))
         )
+        unsound.update(keys[want.name] if broken else ())
     if unused:
         warnings.append(f"{file.source} holds weights for layers that the network does not run: {listed(unused)}")
-    return Accounts(arrays, keys, tuple(unused), landed, values, tuple(warnings))
+    return Accounts(arrays, keys, tuple(unused), frozenset(unsound), landed, values, tuple(warnings))
 
 
 def _refuse_ambiguous(wanted: Sequence[Wanted], holders: Sequence[LayerDef], problems: Problems) -> None:
@@ -141,7 +145,7 @@ def _float32(blob: Blob, shape: Shape) -> Array:
     return blob.data.astype("<f4", copy=False).reshape(shape)
 
 
-def _suspicious(want: Wanted, blobs: Sequence[Array]) -> list[str]:
+def _not_finite(want: Wanted, blobs: Sequence[Array]) -> list[str]:
     """Values that a trained network does not have: Caffe runs on with them, and so do we, but not silently."""
     found = []
     for i, blob in enumerate(blobs):
@@ -152,16 +156,22 @@ def _suspicious(want: Wanted, blobs: Sequence[Array]) -> list[str]:
         nan, inf = int(np.isnan(blob).sum()), int(np.isinf(blob).sum())
         if nan or inf:
             found.append(f"layer '{want.name}', blob {i}: {nan} values are NaN and {inf} infinite, of {blob.size}")
-    names = want.layer.names(len(blobs))
-    if "variance" in want.layer.statistics.intersection(names):
-        prepared = dict(zip(names, want.layer.prepare(blobs), strict=True))
-        negative = int((prepared["variance"] < -getattr(want.layer, "eps", 0.0)).sum())
-        if negative:
-            found.append(
-                f"layer '{want.name}': the variance of {negative} of {prepared['variance'].size} channels is negative; "
-                "its root is NaN, here as in Caffe"
-            )
     return found
+
+
+def _negative_variance(want: Wanted, blobs: Sequence[Array]) -> list[str]:
+    """The same, of channels whose variance has no root."""
+    names = want.layer.names(len(blobs))
+    if "variance" not in want.layer.statistics.intersection(names):
+        return []
+    variance = dict(zip(names, want.layer.prepare(blobs), strict=True))["variance"]
+    negative = int((variance < -getattr(want.layer, "eps", 0.0)).sum())
+    if not negative:
+        return []
+    return [
+        f"layer '{want.name}': the variance of {negative} of {variance.size} channels is negative; "
+        "its root is NaN, here as in Caffe"
+    ]
 
 
 def _share(

@@ -87,6 +87,20 @@ def test_fields_of_forks_that_have_no_effect_need_not_be_written(tmp_path: Path)
     assert "MKL" not in path.read_text()
 
 
+def test_without_check_only_fields_of_forks_are_a_reason_to_read_it_again(tmp_path: Path) -> None:
+    net, path = definition(tmp_path, SE_NET), tmp_path / "model.prototxt"
+    other = build(definition(tmp_path, SE_NET.replace("stride: 2", "stride: 1")), None)
+    assert write_definition(net, Options(), other, path, check=False) == ()
+    assert path.read_text() == to_text(inference(net, Options()))
+    forked = definition(tmp_path, SE_NET.replace('type: "Sigmoid"', 'type: "Sigmoid" engine: "MKL"'))
+    (warning,) = write_definition(forked, Options(), other, path, check=False)
+    assert "Caffe's format lacks" in warning
+    assert not path.exists()
+    header = definition(tmp_path, 'fork: "net"\n' + SE_NET)
+    (warning,) = write_definition(header, Options(ignore_fields=("fork",)), other, path, check=False)
+    assert not path.exists()
+
+
 def test_a_network_that_cannot_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match="input 'data' has no shape"):
         inference(definition(tmp_path, TRAINING), Options())

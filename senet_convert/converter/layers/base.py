@@ -46,6 +46,9 @@ class Emitter(Protocol):
     def array(self, weight: str) -> Array:
         """The values of one of the layer's weights."""
 
+    def finite(self, weight: str) -> bool:
+        """Whether all values of the layer's weights are finite: known since they were read, so it costs nothing."""
+
 
 @dataclass(frozen=True)
 class Layer:

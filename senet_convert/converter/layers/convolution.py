@@ -168,7 +168,7 @@ class Convolution(Layer):
         kernel, stride, pad, dilation = self.spatial(len(space))
         ends = [p + extra for p, extra in zip(self.after(pad), self.overhang(space), strict=True)]
         attributes = {"kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation)}
-        poison = self._poison(emit.array(weights[0]))
+        poison = None if emit.finite(weights[0]) else self._poison(emit.array(weights[0]))
         tops = []
         for x in bottoms:
             flat = self.as_images(emit, x, bottom)
@@ -189,10 +189,9 @@ class Convolution(Layer):
     @staticmethod
     def _poison(weight: Array) -> Array | None:
         """NaN for the channels whose weights hold one: Caffe multiplies it by padding too, where runtimes skip that."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isnan(weight.sum(dtype=np.float32)):  # one pass that holds for all sound weights
-                return None
         channels = np.isnan(weight.reshape(len(weight), -1)).any(axis=1)
+        if not channels.any():
+            return None
         return np.where(channels, np.float32(np.nan), np.float32(0)).reshape(-1, *(1,) * (weight.ndim - 2))
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
