@@ -18,6 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, StringStringEntryProto, Tens
 
 from ..errors import ConvertError
 from ..files import write_in_pieces
+from ..proto.wire import head
 from ..version import __version__
 from .graph import Graph, Node
 from .layers.base import Shape
@@ -77,10 +78,10 @@ class OnnxModel:
         """A protobuf message is the sequence of its fields: each initializer is appended as one more."""
         parts: list[bytes | memoryview] = []
         for name, array in self.initializers.items():
-            head = TensorProto(name=name, dims=array.shape, data_type=_onnx_type(array)).SerializeToString()
+            named = TensorProto(name=name, dims=array.shape, data_type=_onnx_type(array)).SerializeToString()
             raw = _bytes_of(array)
-            tensor: list[bytes | memoryview] = [head, _tag(_TENSOR_RAW_DATA, raw.nbytes), raw]
-            parts += [_tag(_GRAPH_INITIALIZER, sum(_size(part) for part in tensor)), *tensor]
+            tensor: list[bytes | memoryview] = [named, head(_TENSOR_RAW_DATA, raw.nbytes), raw]
+            parts += [head(_GRAPH_INITIALIZER, sum(_size(part) for part in tensor)), *tensor]
         self._write_parts(file, parts)
 
     def _write_external(self, file: BinaryIO, data: BinaryIO, name_of_data: str) -> None:
@@ -97,7 +98,7 @@ class OnnxModel:
                 tensor.external_data.extend(StringStringEntryProto(key=k, value=v) for k, v in place.items())
                 write_in_pieces(data, raw)
             body = tensor.SerializeToString()
-            parts += [_tag(_GRAPH_INITIALIZER, len(body)), body]
+            parts += [head(_GRAPH_INITIALIZER, len(body)), body]
         self._write_parts(file, parts)
 
     def _write_parts(self, file: BinaryIO, initializers: Sequence[bytes | memoryview]) -> None:
@@ -106,7 +107,7 @@ class OnnxModel:
         outer.ClearField("graph")
         graph = self.definition.graph.SerializeToString()
         size = len(graph) + sum(_size(part) for part in initializers)
-        for part in [outer.SerializeToString(), _tag(_MODEL_GRAPH, size), graph, *initializers]:
+        for part in [outer.SerializeToString(), head(_MODEL_GRAPH, size), graph, *initializers]:
             write_in_pieces(file, memoryview(part))
 
 
@@ -121,20 +122,6 @@ def _bytes_of(array: Array) -> memoryview:
 
 def _size(part: bytes | memoryview) -> int:
     return part.nbytes if isinstance(part, memoryview) else len(part)
-
-
-def _tag(number: int, size: int) -> bytes:
-    """Key and length of a length-delimited protobuf field."""
-    return _varint(number << 3 | 2) + _varint(size)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _onnx_type(array: Array) -> int:

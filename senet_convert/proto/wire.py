@@ -32,6 +32,19 @@ class WireField(NamedTuple):
     stop: int
 
 
+def head(number: int, size: int) -> bytes:
+    """What stands before a payload of `size` bytes: the field's number with its wire type, and the size."""
+    return _varint(number << 3 | BYTES) + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
 class Walker:
     """Walks messages in a buffer, each field counted against one budget for the whole file."""
 

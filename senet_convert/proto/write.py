@@ -27,7 +27,7 @@ from . import caffe_pb2
 from .binary import MAX_BYTES
 from .netdef import Blob, LayerDef, NetDef, ParamSpec, Rule, State
 from .tree import FORK_NUMBERS, Field, fields
-from .wire import BYTES
+from .wire import head
 
 Piece = bytes | NDArray[Any]  # of a file; an array stands for its bytes
 
@@ -87,7 +87,7 @@ def _pieces(net: NetDef) -> Iterator[Piece]:
     yield _serialised(caffe_pb2.NetParameter(), _header(net))
     for layer in net.layers:
         pieces = list(_layer_pieces(layer))
-        yield _key(_LAYERS) + _varint(sum(map(_size, pieces)))
+        yield head(_LAYERS, sum(map(_size, pieces)))
         yield from pieces
 
 
@@ -101,7 +101,7 @@ def _layer_pieces(layer: LayerDef) -> Iterator[Piece]:
     yield _serialised(caffe_pb2.LayerParameter(), before)
     for blob in layer.blobs:
         pieces = list(_blob_pieces(blob))
-        yield _key(_BLOBS) + _varint(sum(map(_size, pieces)))
+        yield head(_BLOBS, sum(map(_size, pieces)))
         yield from pieces
     yield _serialised(caffe_pb2.LayerParameter(), behind)
 
@@ -125,7 +125,7 @@ def _blob_pieces(blob: Blob) -> Iterator[Piece]:
     sides: Mapping[str, Any] = dict(zip(_LEGACY_SIDES, blob.shape, strict=True)) if blob.legacy else {}
     shape = {"shape": {"dim": blob.shape}} if blob.shape and not blob.legacy else {}
     name = "double_data" if _dtype(blob.data) == "<f8" else "data"
-    payload: list[Piece] = [_key(_BLOB[name]) + _varint(_size(blob.data)), blob.data] if blob.data.size else []
+    payload: list[Piece] = [head(_BLOB[name], _size(blob.data)), blob.data] if blob.data.size else []
     yield _serialised(caffe_pb2.BlobProto(), sides)
     yield from payload if name == "data" else []
     yield _serialised(caffe_pb2.BlobProto(), shape)
@@ -138,18 +138,6 @@ def _dtype(array: NDArray[Any]) -> str:
 
 def _size(piece: Piece) -> int:
     return len(piece) if isinstance(piece, bytes) else piece.size * np.dtype(_dtype(piece)).itemsize
-
-
-def _key(number: int) -> bytes:
-    return _varint(number << 3 | BYTES)
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
 
 
 # ---- definitions as messages -----------------------------------------------------------------------------------------

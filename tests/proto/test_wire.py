@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from senet_convert.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Walker, WireError, WireField
+from senet_convert.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Walker, WireError, WireField, head
 
 from .reference import message_class
 
@@ -56,6 +56,14 @@ FAULTS: dict[str, tuple[bytes, str]] = {
 def test_broken_data_is_refused_with_its_offset(data: bytes, words: str) -> None:
     with pytest.raises(WireError, match=words):
         walk(data)
+
+
+@pytest.mark.parametrize("number", [1, 15, 16, 100, 2**29 - 1])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 2**14, 2**21 + 1])
+def test_a_written_head_is_read_again(number: int, size: int) -> None:
+    begun = head(number, size)
+    (field,) = walk(begun + bytes(size))
+    assert field == WireField(number, BYTES, 0, len(begun), len(begun) + size)
 
 
 def test_a_message_may_not_read_beyond_its_span() -> None:
