@@ -19,17 +19,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import ConvertError
+from .errors import ConvertError, listed
 
 ONNX = "model.onnx"
 WEIGHTS = "model.safetensors"
 DEFINITION = "model.prototxt"
 REPORT = "report.json"
 PAGE = "report.html"
+NAMES = frozenset({ONNX, f"{ONNX}.data", WEIGHTS, DEFINITION, REPORT, PAGE})
+TOOL = "senet-convert"  # as reports name what wrote them
+_HIDDEN = ".senet-convert."  # how the names of temporary folders begin
 
 
 @contextmanager
@@ -42,7 +45,8 @@ def writing(folder: Path, force: bool = False) -> Iterator[Path]:
     with _temporary(folder) as temporary:
         yield temporary
         _make_ordinary(temporary)
-        _replace(temporary, folder)
+        refuse_taken(folder, force)  # once more: much may have come there meanwhile
+        _replace([temporary], [folder])
 
 
 @contextmanager
@@ -55,7 +59,8 @@ def writing_files(places: Sequence[Path], force: bool = False) -> Iterator[list[
     with _temporary(places[0]) as temporary:
         written = [temporary / place.name for place in places]
         yield written
-        _replace_files(written, places, temporary)
+        refuse_taken_files(places, force)
+        _replace(written, places)
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def _temporary(place: Path) -> Iterator[Path]:
     """A folder beside `place`, gone at the end; after a fault, the parents that were made for it are gone too."""
     made = _make_parents(place.parent)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_HIDDEN, suffix=".partial", dir=place.parent))
         try:
             yield temporary
         finally:
@@ -79,18 +84,35 @@ def _temporary(place: Path) -> Iterator[Path]:
 
 def refuse_taken(folder: Path, force: bool) -> None:
     """Raise ConvertError when writing to `folder` would destroy something. Cheap: ask before long work."""
-    if not folder.exists() and not folder.is_symlink():
+    if not _stands(folder):
         return
     if not force:
         raise ConvertError(f"{folder}: it exists already; give another folder with -o, or replace it with --force")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / REPORT).is_file()):
-        raise ConvertError(f"{folder}: it is not a folder that senet-convert wrote, so --force leaves it alone")
+    if not folder.is_dir():
+        raise ConvertError(f"{folder}: it is not a folder, so --force leaves it alone; give another one with -o")
+    try:
+        found = list(folder.iterdir())
+    except OSError as fault:
+        raise ConvertError(_explain(fault, folder)) from fault
+    others = sorted(child.name for child in found if child.name not in NAMES or not child.is_file())
+    if others:
+        raise ConvertError(
+            f"{folder}: holds what senet-convert did not write ({listed(others)}), so --force leaves it alone; move "
+            "that elsewhere, or give another folder with -o"
+        )
+    if found and own_report(folder) is None:
+        raise ConvertError(
+            f"{folder}: no {REPORT} says that senet-convert wrote it, so --force leaves it alone; give another folder "
+            "with -o"
+        )
 
 
 def refuse_taken_files(places: Sequence[Path], force: bool) -> None:
     """The same for single files: with `force`, a file may be replaced by another."""
     for place in places:
-        if (place.exists() or place.is_symlink()) and not force:
+        if not _stands(place):
+            continue
+        if not force:
             raise ConvertError(f"{place}: it exists already; give another name with -o, or replace it with --force")
         if place.exists() and not place.is_file():
             raise ConvertError(f"{place}: it is not a file, so --force leaves it alone")
@@ -99,59 +121,85 @@ def refuse_taken_files(places: Sequence[Path], force: bool) -> None:
 def read_report(folder: Path) -> dict[str, Any]:
     """The report of a bundle. Raises ConvertError when there is none."""
     try:
-        report: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as fault:
         raise ConvertError(f"{folder}: not a bundle: {fault}") from fault
+    if not isinstance(report, dict):
+        raise ConvertError(f"{folder}: not a bundle: {REPORT} holds no JSON object")
     return report
 
 
+def own_report(folder: Path) -> dict[str, Any] | None:
+    """The report that senet-convert wrote into `folder`; None where there is none, or another program's file."""
+    try:
+        report = read_report(folder)
+    except ConvertError:
+        return None
+    tool = report.get("tool")
+    return report if isinstance(tool, dict) and tool.get("name") == TOOL else None
+
+
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """report.json, readable and stable."""
+    """report.json, readable and stable; half of a surrogate, from a file's name that is no UTF-8, is escaped."""
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+    (folder / REPORT).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def _stands(place: Path) -> bool:
+    """Is anything there, a link to nothing too? Raises ConvertError where nothing can be, as a name is too long."""
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as fault:
+        raise ConvertError(_explain(fault, place)) from fault
+    return True
 
 
 def _make_parents(folder: Path) -> list[Path]:
     """Create `folder` with its parents; gives those that were made, innermost first."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise ConvertError(_explain(fault, folder)) from fault
     return missing
 
 
-def _replace(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
-    try:
-        folder.rename(old / folder.name)
-        try:
-            temporary.rename(folder)
-        except BaseException:
-            (old / folder.name).rename(folder)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+def _replace(written: Sequence[Path], places: Sequence[Path]) -> None:
+    """All of them or none: what stood there before goes back when one cannot be replaced.
 
-
-def _replace_files(written: Sequence[Path], places: Sequence[Path], temporary: Path) -> None:
-    """All of them or none: what stood there before comes back when one cannot be replaced."""
-    old = Path(tempfile.mkdtemp(dir=temporary))
+    What cannot go back is left where it is, and the message names that place: it is the only copy.
+    """
+    old = Path(tempfile.mkdtemp(prefix=_HIDDEN, suffix=".old", dir=places[0].parent))
+    moves: list[tuple[Path, Path]] = []
     try:
-        for file, place in zip(written, places, strict=True):
-            if place.exists():
-                place.rename(old / place.name)
-            file.rename(place)
-    except BaseException:
-        for file, place in zip(written, places, strict=True):
-            if (old / place.name).exists():
-                (old / place.name).replace(place)
-            elif not file.exists():
-                place.unlink(missing_ok=True)
+        for new, place in zip(written, places, strict=True):
+            if _stands(place):
+                _move(place, old / place.name, moves)
+            _move(new, place, moves)
+    except BaseException as fault:
+        for source, target in reversed(moves):
+            with suppress(OSError):
+                target.rename(source)
+        with suppress(OSError):
+            old.rmdir()
+        if old.exists():
+            raise ConvertError(
+                f"{places[0]}: cannot be replaced ({_reason(fault)}); what stood there before could not be put back "
+                f"and is kept in {old}: move it back by hand"
+            ) from fault
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _move(source: Path, target: Path, moves: list[tuple[Path, Path]]) -> None:
+    source.rename(target)
+    moves.append((source, target))
+
+
+def _reason(fault: BaseException) -> str:
+    return (fault.strerror if isinstance(fault, OSError) else None) or str(fault) or type(fault).__name__
 
 
 def _make_ordinary(folder: Path) -> None:
@@ -166,4 +214,4 @@ def _make_ordinary(folder: Path) -> None:
 def _explain(fault: OSError, folder: Path) -> str:
     if fault.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{folder}: the disk is full; nothing was written. Free some space, or choose another disk with -o"
-    return f"{folder}: cannot be written: {fault.strerror or fault}"
+    return f"{folder}: cannot be written: {_reason(fault)}"

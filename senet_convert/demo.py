@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from . import bundle
 from .converter.convert import Result, Wishes, convert
+from .converter.released import identify
 from .deploy.imagesets import open_set
 from .deploy.model import Model
 from .deploy.validate import validate
@@ -45,11 +47,15 @@ def files() -> AbstractContextManager[Path]:
     return resources.as_file(resources.files("senet_convert").joinpath("digits"))
 
 
-def run(folder: Path, progress: Callable[[str], None]) -> Outcome:
-    """Convert the demo to `folder` and classify its images. Raises ConvertError, CheckError where Caffe differs."""
+def run(folder: Path, progress: Callable[[str], None], force: bool = False) -> Outcome:
+    """Convert the demo to `folder` and classify its images. Raises ConvertError, CheckError where Caffe differs.
+
+    What an earlier demo wrote is replaced, another bundle with `force` only.
+    """
     with files() as digits:
-        wishes = Wishes(resize=RESIZE, labels=digits / "classes.txt", force=True)
-        result = convert(digits / f"{NAME}.caffemodel", digits / "deploy.prototxt", folder, wishes, progress)
+        caffemodel = digits / f"{NAME}.caffemodel"
+        wishes = Wishes(resize=RESIZE, labels=digits / "classes.txt", force=force or _is_from(folder, caffemodel))
+        result = convert(caffemodel, digits / "deploy.prototxt", folder, wishes, progress)
         caffe = json.loads((digits / "reference.json").read_text(encoding="utf-8"))
         with np.load(digits / "reference.npz") as file:
             expected = file["prob"]
@@ -77,3 +83,11 @@ def run(folder: Path, progress: Callable[[str], None]) -> Outcome:
             f"largest difference {outcome.difference:.1e}. Please report it, with the versions that report.json lists"
         )
     return outcome
+
+
+def _is_from(folder: Path, caffemodel: Path) -> bool:
+    """Is this a bundle made from that very file?"""
+    match bundle.own_report(folder):
+        case {"sources": [{"sha256": str(digest)}, *_]}:
+            return digest == identify(caffemodel, "caffemodel").digests["sha256"]
+    return False

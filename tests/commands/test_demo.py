@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from senet_convert import bundle
 from senet_convert.cli import main
 
 
@@ -23,9 +25,31 @@ def test_the_demo_reproduces_caffe(tmp_path: Path) -> None:
     assert "senet-convert YOUR.caffemodel" in again.stderr
 
 
-def test_the_demo_spares_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
-    (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "mine.txt").touch()
-    done = CliRunner().invoke(main, ["demo", "-o", str(tmp_path / "demo")])
+OURS = {"name": bundle.TOOL}
+
+
+@pytest.mark.parametrize(
+    ("report", "force", "said"),
+    [
+        ({"coverage": 93}, True, "no report.json says that senet-convert wrote it"),
+        ({"coverage": 93}, False, "replace it with --force"),
+        ({"tool": OURS}, False, "replace it with --force"),
+        ({"tool": OURS, "sources": [{"sha256": "0" * 64}]}, False, "replace it with --force"),
+    ],
+)
+def test_the_demo_spares_a_folder_that_is_not_its_own(
+    report: dict[str, object], force: bool, said: str, tmp_path: Path
+) -> None:
+    bundle.write_report(tmp_path, report)
+    (tmp_path / bundle.WEIGHTS).write_text("precious")
+    done = CliRunner().invoke(main, ["demo", "-o", str(tmp_path), *["--force"] * force])
     assert done.exit_code == 1
-    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["mine.txt"]
+    assert said in done.stderr
+    assert (tmp_path / bundle.WEIGHTS).read_text() == "precious"
+
+
+def test_the_demo_replaces_another_bundle_if_asked(tmp_path: Path) -> None:
+    bundle.write_report(tmp_path, {"tool": OURS})
+    done = CliRunner().invoke(main, ["demo", "-o", str(tmp_path), "--force", "-q"])
+    assert done.exit_code == 0, done.output
+    assert bundle.read_report(tmp_path)["network"]["family"] == "SE-ResNet"
