@@ -1,1 +1,1 @@
-"""What runs in production: onnxruntime, numpy and onnx; never torch, never the converter."""
+"""What runs in production: onnxruntime, numpy, onnx and OpenCV; never torch, never the converter."""

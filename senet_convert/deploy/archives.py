@@ -44,12 +44,24 @@ def members(path: Path) -> Iterator[Member]:
                 if member.isfile():
                     yield Member(member.name.removeprefix("./"), member.offset_data, member.size, path)
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
+            end = tar.offset
+        if _block(path, end).strip(b"\0"):  # tarfile takes a damaged header for the end
+            raise ConvertError(
+                f"{path}: damaged: there is no header of a file at byte {end:,}, nor an end; files behind it would be "
+                "left out. Fetch or make the archive anew"
+            )
     except tarfile.ReadError as fault:
-        packed = path.read_bytes()[:2] == b"\x1f\x8b"
+        packed = _block(path, 0).startswith(b"\x1f\x8b")
         hint = "it is compressed; unpack it to a plain .tar first (gunzip)" if packed else str(fault)
         raise ConvertError(f"{path}: cannot be read as a tar: {hint}") from fault
     except OSError as fault:
         raise ConvertError(f"{path}: cannot be read: {fault.strerror or fault}") from fault
+
+
+def _block(path: Path, at: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(tarfile.BLOCKSIZE)
 
 
 def is_picture(name: str) -> bool:
@@ -100,19 +112,19 @@ class Table:
     def __init__(self, path: Path) -> None:
         """Read what is beside the pictures. Raises ConvertError: not such a file, or pyarrow is not installed."""
         try:
-            from pyarrow import ArrowInvalid, parquet
+            from pyarrow import ArrowException, parquet
         except ImportError as lacking:
             raise ConvertError(f"{path}: Parquet needs the package pyarrow: senet-convert[parquet]") from lacking
-        self._path, self._lock = path, threading.Lock()
+        self._path, self._lock, self._faults = path, threading.Lock(), (ArrowException, OSError)
         self._held: tuple[int, Any] = (-1, None)
         try:
             self._file = parquet.ParquetFile(path)
-        except (ArrowInvalid, OSError) as fault:
+            lacking_columns = {"image", "label"} - set(self._file.schema_arrow.names)
+            if lacking_columns:
+                raise ConvertError(f"{path}: has no column {' and '.join(sorted(lacking_columns))}")
+            self.labels = [str(value) for value in self._file.read(columns=["label"]).column(0).to_pylist()]
+        except self._faults as fault:
             raise ConvertError(f"{path}: cannot be read as Parquet: {fault}") from fault
-        lacking_columns = {"image", "label"} - set(self._file.schema_arrow.names)
-        if lacking_columns:
-            raise ConvertError(f"{path}: has no column {' and '.join(sorted(lacking_columns))}")
-        self.labels = [str(value) for value in self._file.read(columns=["label"]).column(0).to_pylist()]
 
     def items(self) -> Iterator[tuple[Item, str]]:
         """(picture, label) of each row."""
@@ -123,9 +135,20 @@ class Table:
                 row += 1
 
     def _read(self, group: int, at: int) -> bytes:
-        """A row group is read whole and kept until another one is asked for: readers go through them in order."""
+        """A row group is read whole and kept until another one is asked for: readers go through them in order.
+
+        Raises ConvertError where there is no picture.
+        """
         with self._lock:
             if self._held[0] != group:
-                self._held = (group, self._file.read_row_group(group, columns=["image"]).column(0))
+                try:
+                    self._held = (group, self._file.read_row_group(group, columns=["image"]).column(0))
+                except self._faults as fault:
+                    raise ConvertError(f"cannot be read as Parquet: {fault}") from fault
             value = self._held[1][at].as_py()
-        return bytes(value["bytes"] if isinstance(value, dict) else value or b"")
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            path = value.get("path") if isinstance(value, dict) else None
+            held = f", only the path '{path}'" if path else f", but {type(data).__name__}" if data is not None else ""
+            raise ConvertError(f"the column 'image' holds no bytes here{held}; pictures have to be inside the table")
+        return data

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..errors import ConvertError, listed
+from ..files import require_file
 
 DEVKIT = "ILSVRC2012 devkit ID minus one"
 SORTED = "ILSVRC2012 sorted WordNet ID"
@@ -130,6 +131,7 @@ def read_labels(path: Path) -> Classes:
 
     Where the WordNet IDs are the 1000 of ILSVRC2012, their order is recognised. Raises ConvertError.
     """
+    require_file(path)
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as fault:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConvertError, Problems
+from ..errors import ConvertError, Problems, ReadError
+from ..files import require_file
 from .classes import Classes
 from .cores import usable_cores
 from .images import pictures_in
@@ -50,10 +51,12 @@ def pictures(asked: Sequence[str], lines: Iterable[str] = ()) -> list[Path]:
             found += inside
             if not inside:
                 problems.add(f"{word}: no pictures in this folder")
-        elif not path.exists():
-            problems.add(f"{word}: there is no such file")
         else:
-            found.append(path)
+            try:
+                require_file(path)
+                found.append(path)
+            except ReadError as fault:
+                problems.add(str(fault))
     problems.raise_as(ConvertError)
     if not found:
         raise ConvertError("no images: '-' reads their paths from standard input, one per line, and none came")

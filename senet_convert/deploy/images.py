@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvertError
+from ..files import require_file
 
 Image = NDArray[np.uint8]  # (H, W, C), B G R or grey
 
@@ -40,6 +41,7 @@ if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
 
 def read_image(path: Path, channels: int = 3) -> Image:
     """A picture file: uint8 (H, W, channels), B G R or grey. Raises ConvertError with the file's name."""
+    require_file(path)
     try:
         data = path.read_bytes()
     except OSError as fault:

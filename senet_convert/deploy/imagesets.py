@@ -92,7 +92,7 @@ class _Meant:
         problems.raise_as(ConvertError, _advice(self.classes))
         if not found:
             raise ConvertError(f"{where}: no pictures")
-        words = any(not label.isdigit() for label in known)
+        words = any(not label.isdecimal() for label in known)
         described = "labels are names or WordNet IDs" if words else numbers.described
         return ImageSet(tuple(replace(item, label=known[label]) for item, label in found), described)
 
@@ -157,7 +157,10 @@ def _absent() -> bytes:
 def _in_folder(folder: Path) -> Callable[[str], Read | None]:
     def find(name: str) -> Read | None:
         path = folder / name
-        return path.read_bytes if path.is_file() else None
+        try:
+            return path.read_bytes if path.is_file() else None
+        except OSError:  # a name that no file can have: too long
+            return None
 
     return find
 
@@ -168,10 +171,16 @@ def _in_archive(reads: Mapping[str, Read]) -> Callable[[str], Read | None]:
 
 
 def _files(images: Path, suffix: str) -> list[Path]:
-    """The archive itself, or those of a folder that holds nothing else to look at."""
+    """The archive itself, or those of a folder without pictures: among pictures they are something else."""
     if images.is_file():
         return [images] if images.suffix.lower() == suffix else []
-    return sorted(path for path in images.iterdir() if path.suffix.lower() == suffix and path.is_file())
+    found = sorted(path for path in images.iterdir() if path.suffix.lower() == suffix and path.is_file())
+    return [] if found and _holds_pictures(images) else found
+
+
+def _holds_pictures(folder: Path) -> bool:
+    inside = (path.relative_to(folder).parts for path in folder.rglob("*"))
+    return any(archives.is_picture(parts[-1]) and not any(part[0] == "." for part in parts) for parts in inside)
 
 
 def _devkit_beside(images: Path) -> Path | None:

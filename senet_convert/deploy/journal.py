@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ConvertError
+from ..files import writing_to
 from .loader import Item
 from .model import Model
 from .tally import Judged
@@ -39,15 +40,13 @@ class Journal:
         """Open `path` to continue it, or begin it. Raises ConvertError when it belongs to another run."""
         self._path = path
         self.done = 0
-        try:
+        with writing_to(path):
             if path.exists() and path.stat().st_size:
                 self._check(run)
                 self._file = path.open("a", encoding="utf-8")
             else:
                 self._file = path.open("w", encoding="utf-8")
                 self._file.write(json.dumps(run) + "\n")
-        except OSError as fault:
-            raise ConvertError(f"{path}: cannot be written: {fault.strerror or fault}") from fault
 
     def _check(self, run: dict[str, Any]) -> None:
         """Count whole lines, and cut off the last one where it was torn."""
@@ -82,19 +81,26 @@ class Journal:
                     yield Judged(row["name"], row["label"], tuple(row["top"]), tuple(row["p"]))
 
     def write(self, results: Sequence[Judged | tuple[str, str]]) -> None:
-        """Add the results of a batch, and hand them to the system: a kill loses nothing after this."""
+        """Add the results of a batch, and hand them to the system: a kill loses nothing after this.
+
+        Raises ConvertError when they cannot be written.
+        """
+        lines = []
         for result in results:
             if isinstance(result, Judged):
                 row: dict[str, Any] = {"name": result.name, "label": result.label}
                 row |= {"top": result.top, "p": result.probabilities}
             else:
                 row = {"name": result[0], "broken": result[1]}
-            self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+            lines.append(json.dumps(row) + "\n")
+        with writing_to(self._path):
+            self._file.writelines(lines)
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file; what it holds stays."""
-        self._file.close()
+        with writing_to(self._path):
+            self._file.close()
 
 
 def _whole(file: IO[bytes]) -> Iterator[bytes]:

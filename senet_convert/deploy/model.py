@@ -185,12 +185,17 @@ def _class_output(file: Path, session: Session) -> tuple[str, int]:
 
 
 def _published(folder: Path) -> Published | None:
-    if not (folder / bundle.REPORT).is_file():
-        return None
-    release = bundle.read_report(folder).get("release")
-    if not release:
-        return None
-    return Published(release["name"], release["published_top1_error"], release["published_top5_error"])
+    """What the bundle's report says of the release; the model does without, so another program's file is no fault."""
+    match bundle.own_report(folder):
+        case {
+            "release": {
+                "name": str(name),
+                "published_top1_error": float() | int() as top1,
+                "published_top5_error": float() | int() as top5,
+            }
+        }:
+            return Published(name, top1, top5)
+    return None
 
 
 def _no_model(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConvertError
+from ..files import writing_to
 from .tally import TOP, Judged
 
 Result = Judged | tuple[str, str]
@@ -17,10 +18,10 @@ class Predictions(Protocol):
     """A file that results are written to, batch by batch."""
 
     def add(self, results: Sequence[Result]) -> None:
-        """Judged pictures, and (name, reason) of broken ones."""
+        """Judged pictures, and (name, reason) of broken ones. Raises ConvertError when they cannot be written."""
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file. Raises ConvertError when it cannot be written."""
 
 
 def open_predictions(path: Path, classes: int) -> Predictions:
@@ -42,27 +43,28 @@ class CsvFile:
     """Comma-separated values, probabilities with seven digits."""
 
     def __init__(self, path: Path, best: int) -> None:
-        try:
+        self._path = path
+        with writing_to(path):
             self._file = path.open("w", newline="", encoding="utf-8")
-        except OSError as fault:
-            raise ConvertError(f"{path}: cannot be written: {fault.strerror or fault}") from fault
         self._writer = csv.writer(self._file)
         self._best = best
         self._writer.writerow(columns(best))
 
     def add(self, results: Sequence[Result]) -> None:
         """A line for each."""
-        for result in results:
-            if isinstance(result, Judged):
-                pairs = zip(result.top, result.probabilities, strict=True)
-                cells = [cell for index, p in pairs for cell in (index, f"{p:.7g}")]
-                self._writer.writerow([result.name, result.label, *cells, ""])
-            else:
-                self._writer.writerow([result[0], "", *[""] * (2 * self._best), result[1]])
+        with writing_to(self._path):
+            self._writer.writerows(self._cells(result) for result in results)
 
     def close(self) -> None:
         """Finish the file."""
-        self._file.close()
+        with writing_to(self._path):
+            self._file.close()
+
+    def _cells(self, result: Result) -> list[Any]:
+        if not isinstance(result, Judged):
+            return [result[0], "", *[""] * (2 * self._best), result[1]]
+        pairs = zip(result.top, result.probabilities, strict=True)
+        return [result.name, result.label, *(cell for index, p in pairs for cell in (index, f"{p:.7g}")), ""]
 
 
 class ParquetFile:
@@ -81,11 +83,9 @@ class ParquetFile:
         kinds = {"i": pa.string(), "e": pa.string(), "l": pa.int32(), "c": pa.int32(), "p": pa.float32()}
         self._schema = pa.schema([(name, kinds[name[0]]) for name in columns(best)])
         self._rows: list[dict[str, Any]] = []
-        self._table = pa.Table
-        try:
+        self._table, self._path = pa.Table, path
+        with writing_to(path):
             self._writer = parquet.ParquetWriter(path, self._schema)
-        except OSError as fault:
-            raise ConvertError(f"{path}: cannot be written: {fault.strerror or fault}") from fault
 
     def add(self, results: Sequence[Result]) -> None:
         """A row for each."""
@@ -96,11 +96,13 @@ class ParquetFile:
     def close(self) -> None:
         """Finish the file."""
         self._flush()
-        self._writer.close()
+        with writing_to(self._path):
+            self._writer.close()
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
+            with writing_to(self._path):
+                self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
             self._rows = []
 
 

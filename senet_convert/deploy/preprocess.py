@@ -24,6 +24,7 @@ RESAMPLES = ("opencv", "pil")
 COLORS = ("bgr", "rgb")
 BLOB, IMAGE = "blob", "image"
 INPUTS = (BLOB, IMAGE)
+LARGEST = float(np.finfo(np.float32).max)
 MOST_PIXELS = 1 << 27  # of a picture before the crop: 400 MB; lines of a pixel's width would take all memory
 
 
@@ -58,6 +59,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if len(self.mean) not in (0, 1, self.channels):
             raise ConvertError(f"preprocessing: a mean of {len(self.mean)} values for {self.channels} channels")
+        for name, value in [*(("mean", value) for value in self.mean), ("scale", self.scale)]:
+            if not abs(value) <= LARGEST:  # nor is NaN
+                raise ConvertError(f"preprocessing: the {name} {value} is no finite float32")
         if self.resize is not None and self.resize < min(self.size):
             crop = f"{self.size[0]}x{self.size[1]}"
             raise ConvertError(

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from ..errors import ConvertError
 
 AUTO = "auto"
@@ -57,6 +55,8 @@ class Tuning:
 
 def offered() -> tuple[str, ...]:
     """Short names of the providers that the installed onnxruntime was built with."""
+    import onnxruntime as ort
+
     built = ort.get_available_providers()
     return tuple(short for short, name in PROVIDERS.items() if name in built)
 
@@ -68,6 +68,8 @@ def candidates(asked: str) -> tuple[str, ...]:
     if asked not in PROVIDERS:
         raise ConvertError(f"there is no provider '{asked}'; choose one of {', '.join([AUTO, *PROVIDERS])}")
     if asked not in offered():
+        import onnxruntime as ort
+
         extra, package = PACKAGES[asked]
         raise ConvertError(
             f"the provider '{asked}' is not in the installed onnxruntime {ort.__version__}, which offers "
@@ -80,6 +82,8 @@ def candidates(asked: str) -> tuple[str, ...]:
 def refuse_fallback(asked: str, active: Sequence[str]) -> None:
     """Raise ConvertError unless a session's active providers begin with the one that was asked for."""
     if not active or active[0] != PROVIDERS[asked]:
+        import onnxruntime as ort
+
         short = {name: short for short, name in PROVIDERS.items()}
         really = ", ".join(short.get(name, name) for name in active) or "nothing"
         raise ConvertError(

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ..errors import ConvertError
+from ..files import require_utf8
 from . import providers
 from .binding import Binding
 from .cores import usable_cores
 from .providers import Tuning
 
 Array = NDArray[Any]
+
+BOUND = 16  # sets of buffers that are kept: one for each batch size, and for the outputs that clients ask for
 
 _QUIET = 3  # onnxruntime's severity: errors only
 _SILENT = 4
@@ -100,12 +103,18 @@ class Session:
         return dict(zip(names, self._session.run(names, given), strict=True))
 
     def run_bound(self, feeds: Mapping[str, Array], names: Sequence[str], device: str) -> dict[str, Array]:
-        """As `run`, through buffers on `device` ('cpu' or 'cuda') that are kept for each set of shapes."""
-        key = (device, tuple(names), *((name, array.shape, array.dtype.str) for name, array in feeds.items()))
+        """As `run`, through buffers on `device` ('cpu' or 'cuda'); those of the last shapes and outputs are kept."""
+        wanted = sorted(set(names))
+        key = (device, *wanted, *((name, array.shape, array.dtype.str) for name, array in feeds.items()))
         with self._lock:  # the buffers are used by one run at a time
-            if key not in self._bindings:
-                self._bindings[key] = Binding(self._session, feeds, names, device, self.tuning.device)
-            return self._bindings[key].run(feeds)
+            binding = self._bindings.pop(key, None)
+            if binding is None:
+                while len(self._bindings) >= BOUND:
+                    del self._bindings[next(iter(self._bindings))]
+                binding = Binding(self._session, feeds, wanted, device, self.tuning.device)
+            self._bindings[key] = binding  # the last one is the one used last
+            found = binding.run(feeds)
+        return {name: found[name] for name in names}
 
     def warm_up(self, batches: Sequence[int] = ()) -> None:
         """Run once for each batch size (default: the buckets, else 1), so that the first request does not wait.
@@ -125,13 +134,14 @@ class Session:
 
 def _load(path: Path, options: Any, asked: str, tuning: Tuning, model: bytes | None) -> tuple[Any, str]:
     """The session and the provider that is active in it. 'auto' takes the first one that really starts."""
-    names = providers.candidates(asked)
+    require_utf8(path)
+    names, source = providers.candidates(asked), str(path) if model is None else model
     for name in names:
-        shapes = _shapes(path, options) if name == "tensorrt" else {}
-        chosen = providers.arguments(name, tuning, shapes, options.intra_op_num_threads)
         options.log_severity_level = _SILENT if asked == providers.AUTO and name != names[-1] else _QUIET
         try:
-            session = ort.InferenceSession(str(path) if model is None else model, options, providers=chosen)
+            shapes = _shapes(source, options) if name == "tensorrt" else {}
+            chosen = providers.arguments(name, tuning, shapes, options.intra_op_num_threads)
+            session = ort.InferenceSession(source, options, providers=chosen)
         except Exception as fault:  # onnxruntime raises a class for each kind of fault, without a common base
             if name != names[-1]:
                 continue
@@ -149,9 +159,9 @@ def _dtype(path: Path, item: Any) -> type[Any]:
     return _DTYPES[item.type]
 
 
-def _shapes(path: Path, options: Any) -> dict[str, list[Any]]:
+def _shapes(source: str | bytes, options: Any) -> dict[str, list[Any]]:
     """The inputs' shapes, from a session on the CPU."""
-    session = ort.InferenceSession(str(path), options, providers=[providers.PROVIDERS["cpu"]])
+    session = ort.InferenceSession(source, options, providers=[providers.PROVIDERS["cpu"]])
     return {item.name: item.shape for item in session.get_inputs()}
 
 

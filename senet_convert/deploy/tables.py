@@ -56,6 +56,8 @@ def print_outcome(outcome: Outcome, worst: int) -> None:
             table.add_row(_plain(fix.fault), f"{fix.top1_error:.1f} %", f"{fix.top5_error:.1f} %")
         console.print(table)
         console.print(Text(outcome.diagnosis.verdict, style="bold"))
+    if outcome.undiagnosed:
+        console.print(Text(f"no diagnosis: {outcome.undiagnosed}", style="yellow"))
 
 
 def _errors(outcome: Outcome) -> Table:

@@ -11,11 +11,12 @@ import gzip
 import re
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConvertError, Problems
+from ..files import require_file
 from .classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 
 AUTO, MODEL = "auto", "model"
@@ -57,7 +58,7 @@ class Numbering:
 
     def index(self, label: str) -> int:
         """The output. Raises LookupError with a reason."""
-        if not label.lstrip("-").isdigit():
+        if not label.removeprefix("-").isdecimal():
             return self.classes.index(label)
         number = int(label)
         count = self.outputs if self.table is None else len(self.table)
@@ -68,28 +69,43 @@ class Numbering:
 
 def read(path: Path) -> Listed:
     """The labels in a file. Raises ConvertError."""
-    text = _text(path)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ConvertError(f"{path}: holds no labels")
-    if all(line.isdigit() for line in lines):
+    numbered = [(at, line.strip()) for at, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
+    lines = [line for _, line in numbered]
+    if lines and all(line.isdecimal() for line in lines):
         return Listed(tuple((None, str(int(line) - 1)) for line in lines), 1)
-    if "," in lines[0] and not any(char.isspace() for char in lines[0].split(",")[0]):
-        rows = [row for row in csv.reader(lines) if len(row) > 1]
-        if rows and rows[0][0].strip().lower() in _HEADERS:
-            rows = rows[1:]
-        return Listed(tuple((row[0].strip(), _first_wnid(row[1].strip())) for row in rows))
+    table = bool(lines) and "," in lines[0] and not any(char.isspace() for char in lines[0].split(",")[0])
     problems = Problems(str(path))
     pairs = []
-    for number, line in enumerate(lines, 1):
-        name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
-        if not name:
-            problems.add(f"line {number}: '{line[:80]}' is not 'file label'")
-        pairs.append((name.strip(), label.strip()))
+    try:
+        found = list(_cells(lines) if table else _words(lines))
+    except csv.Error as fault:
+        raise ConvertError(f"{path}: cannot be read as CSV: {fault}") from fault
+    for row, name, label in found:
+        if not (name and label):
+            at, line = numbered[row]
+            problems.add(f"line {at}: '{line[:80]}' is not 'file{',' if table else ' '}label'")
+        pairs.append((name, label))
     problems.raise_as(
         ConvertError, "Write one 'file label' line per image; or one devkit ID per line, for the sorted file names."
     )
+    if not pairs:
+        raise ConvertError(f"{path}: holds no labels")
     return Listed(tuple(pairs))
+
+
+def _words(lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Number of the line, file name and label, empty where it lacks: parted by a tab, else by the last space."""
+    for row, line in enumerate(lines):
+        name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
+        yield row, name.strip(), label.strip()
+
+
+def _cells(lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """The same of CSV, whose first line may be a header."""
+    reader = csv.reader(lines)
+    for number, row in enumerate(reader):
+        if number or row[0].strip().lower() not in _HEADERS:
+            yield reader.line_num - 1, row[0].strip(), _first_wnid(row[1].strip()) if len(row) > 1 else ""
 
 
 def numbering(listed: Listed, classes: Classes, outputs: int, asked: str = AUTO) -> Numbering:
@@ -119,7 +135,7 @@ def recognise(pairs: Sequence[tuple[str | None, str]]) -> str | None:
     known = []
     for name, label in pairs:
         match = _VALIDATION.search(name or "")
-        if match and 1 <= int(match[1]) <= len(ANCHORS) and label.isdigit():
+        if match and 1 <= int(match[1]) <= len(ANCHORS) and label.isdecimal():
             known.append((ANCHORS[int(match[1]) - 1] - 1, int(label)))
     to_sorted = renumbering(DEVKIT, SORTED)
     if known and all(label == devkit for devkit, label in known):
@@ -136,10 +152,11 @@ def _first_wnid(cell: str) -> str:
 
 
 def _text(path: Path) -> str:
+    require_file(path)
     try:
-        data = path.read_bytes()
         if tarfile.is_tarfile(path):
             return _from_devkit(path)
+        data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
         return data.decode("utf-8-sig")

@@ -70,7 +70,8 @@ class Verdict:
 class Outcome:
     """What a validation found. `seconds` are those of this run, `computed` the pictures judged in it.
 
-    `agreement` holds every engine beside the model, where there were others.
+    `agreement` holds every engine beside the model, where there were others. `undiagnosed` says why there is no
+    diagnosis although there should be one.
     """
 
     model: Model
@@ -81,6 +82,7 @@ class Outcome:
     verdict: Verdict | None = None
     diagnosis: Diagnosis | None = field(default=None)
     agreement: Agreement | None = field(default=None)
+    undiagnosed: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As data for JSON; docs/validate.md describes the keys."""
@@ -103,6 +105,7 @@ class Outcome:
             "images_per_second": round(self.computed / self.seconds, 2) if self.computed else None,
             "expected": _expected(self.verdict),
             "diagnosis": self.diagnosis.plain() if self.diagnosis else None,
+            "undiagnosed": self.undiagnosed,
             **(self.agreement.plain() if self.agreement else {"engines": [], "agreement": []}),
             "per_class": tally.per_class(classes),
             "confusions": tally.confusions(classes),
@@ -130,12 +133,15 @@ def validate(
     tally, computed = _count(model, images, wishes, progress, _Run(model, agreement, seen))
     seconds = time.perf_counter() - start
     verdict = _verdict(model, tally, wishes, images.part)
-    found = None
+    found = undiagnosed = None
     high = verdict is not None and tally.top1_error > verdict.expected + verdict.slack
     if wishes.sample and (high or wishes.always):
         single = model.with_preprocess(replace(model.preprocess, ten_crop=False))
-        found = diagnose(single, images.limited(wishes.sample).items, verdict.expected if verdict else None)
-    return Outcome(model, images.truth, tally, seconds, computed, verdict, found, agreement)
+        try:
+            found = diagnose(single, images.limited(wishes.sample).items, verdict.expected if verdict else None)
+        except ConvertError as fault:  # what was measured stands
+            undiagnosed = str(fault)
+    return Outcome(model, images.truth, tally, seconds, computed, verdict, found, agreement, undiagnosed)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,12 @@ def test_files_folders_and_listed_paths(tmp_path: Path) -> None:
 
 def test_all_that_cannot_be_pictures_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConvertError) as caught:
-        pictures(["https://example.com/a.png", str(tmp_path / "gone.png"), str(tmp_path)])
+        pictures(["https://example.com/a.png", str(tmp_path / "gone.png"), str(tmp_path), "/dev/zero"])
     for words in (
         "https://example.com/a.png: addresses are not fetched",
         "gone.png: there is no such file",
         "no pictures",
+        "/dev/zero: it is a device, not a file",
     ):
         assert words in str(caught.value)
     with pytest.raises(ConvertError, match="none came"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from senet_convert.deploy import diagnose as room
 from senet_convert.deploy.classes import DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.diagnose import diagnose, variations
 from senet_convert.deploy.images import read_image
@@ -60,6 +62,17 @@ def test_two_faults_at_once(fed: Callable[..., Model], images: ImageSet) -> None
     assert found.steps[-1].top1_error < 6
 
 
+def test_what_comes_near_the_expected_error_is_enough(fed: Callable[..., Model], images: ImageSet) -> None:
+    found = diagnose(fed(mean=(), color="rgb"), images.limited(250).items, 90)
+    assert len(found.steps) == 1
+
+
+def test_rounds_are_limited(fed: Callable[..., Model], images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "ROUNDS", 1)
+    found = diagnose(fed(mean=(), color="rgb"), images.limited(250).items, CAFFE)
+    assert len(found.steps) == 1
+
+
 def test_without_a_fault_nothing_is_accused(model: Model, images: ImageSet) -> None:
     found = diagnose(model, images.items)
     assert found.steps == ()
@@ -104,6 +117,40 @@ def test_labels_in_the_order_of_the_digits(model: Model, images: ImageSet, digit
     assert f"0 is output {outputs[0]}" in found.verdict
 
 
+@pytest.fixture
+def colours(tmp_path: Path) -> list[bytes]:
+    """Pictures of the classes 0 and 1 of the network `thousand`."""
+    return [paint(tmp_path / f"{k}.png", k).read_bytes() for k in (0, 1)]
+
+
+def learned(model: Model, pairs: list[tuple[int, int]], colours: list[bytes]) -> list[str]:
+    """What is said of a numbering that is read off the sample, of pictures of (class, label)."""
+    items = [Item(str(at), partial(colours.__getitem__, shown), label) for at, (shown, label) in enumerate(pairs)]
+    faults = [fix.fault for fix in diagnose(model, items).tried]
+    return [fault for fault in faults if fault.startswith("the labels and the outputs number the classes differently")]
+
+
+@pytest.mark.parametrize(("each", "said"), [(9, 0), (10, 1)])
+def test_a_numbering_is_read_off_many_pictures_only(
+    each: int, said: int, thousand: Model, colours: list[bytes]
+) -> None:
+    assert len(learned(thousand, [(0, 1)] * each + [(1, 0)] * each, colours)) == said
+
+
+def test_a_numbering_is_read_off_classes_that_take_turns(thousand: Model, colours: list[bytes]) -> None:
+    assert len(learned(thousand, [(0, 1), (1, 0)] * 10, colours)) == 1
+
+
+def test_a_numbering_that_the_other_half_contradicts_is_chance(thousand: Model, colours: list[bytes]) -> None:
+    """Two classes are swapped in 12 of 20 pictures: in every second one, but in few of the others."""
+    swapped, right = [(0, 1), (1, 0)], [(0, 0), (1, 1)]
+    rest = [*swapped, *right * 4]
+    assert learned(thousand, [pair for both in zip(swapped * 5, rest, strict=True) for pair in both], colours) == []
+    rest = [*swapped * 4, *right]
+    (said,) = learned(thousand, [pair for both in zip(swapped * 5, rest, strict=True) for pair in both], colours)
+    assert "0 is output 1, 1 is output 0" in said
+
+
 def test_labels_and_channels_wrong(fed: Callable[..., Model], images: ImageSet) -> None:
     alphabet = sorted(fed().classes.labels)
     items = relabelled(images, {k: alphabet.index(name) for k, name in enumerate(fed().classes.labels)})
@@ -143,6 +190,15 @@ def test_broken_pictures_of_the_sample_are_left_out(model: Model, images: ImageS
     assert read_image(digits / "images" / images.items[0].name).ndim == 3
     found = diagnose(model, [Item("torn", lambda: b"nonsense", 0), *images.items[:9]])
     assert found.images == 9
+
+
+def test_pictures_too_long_for_the_crop_are_left_out(model: Model, images: ImageSet) -> None:
+    line = Item("line", cv2.imencode(".png", np.zeros((1, 120_000, 3), np.uint8))[1].tobytes, 0)
+    found = diagnose(model, [*images.items[:9], line])
+    assert found.images == 9
+    assert found.tried
+    with pytest.raises(ConvertError, match="nothing to diagnose on"):
+        diagnose(model, [line])
 
 
 def test_of_a_model_that_takes_pictures_only_the_outside_is_varied() -> None:

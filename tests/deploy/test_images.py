@@ -125,7 +125,7 @@ def test_a_jpeg_after_a_thumbnail_that_is_whole() -> None:
 def test_files(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(FORMS["png"])
     assert np.array_equal(read_image(tmp_path / "a.png"), SMOOTH[:, :, ::-1])
-    with pytest.raises(ConvertError, match=r"b\.png: cannot be read: No such file"):
+    with pytest.raises(ConvertError, match=r"b\.png: there is no such file"):
         read_image(tmp_path / "b.png")
 
 

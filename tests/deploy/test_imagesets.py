@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from senet_convert.deploy.classes import DEVKIT, SORTED, Classes, renumbering
+from senet_convert.deploy.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.imagesets import ImageSet, open_set
 from senet_convert.deploy.loader import Item
 from senet_convert.deploy.truth import ANCHORS, DEVKIT_FILE
@@ -129,6 +129,50 @@ def test_shards(tmp_path: Path) -> None:
     assert [item.label for item in open_set(tmp_path, None, CLASSES, 1000).items] == [0, 1]
     by_wnid = open_set(tmp_path, None, CLASSES, 1000, "sorted")
     assert CLASSES.wnids[by_wnid.items[0].label] == "n01440764"
+
+
+def test_shards_with_a_picture_without_a_label(tmp_path: Path) -> None:
+    picture = paint(tmp_path / "a.png", 0).read_bytes()
+    (tmp_path / "set").mkdir()
+    packed(tmp_path / "set" / "s.tar", {"0.png": picture, "0.cls": b"0", "1.png": picture, "2.png": picture})
+    with pytest.raises(ConvertError, match=r"set: 2 pictures without a label\. WebDataset shards hold a \.cls"):
+        open_set(tmp_path / "set", None, CLASSES, 1000)
+
+
+@pytest.mark.parametrize("stray", ["old.tar", "old.parquet"])
+def test_an_archive_among_pictures_is_passed_over(stray: str, tmp_path: Path) -> None:
+    paint(tmp_path / "classes" / "2" / "a.png", 2)
+    paint(tmp_path / "flat" / "a.png", 2)
+    (tmp_path / "val.txt").write_text("a.png 2\n")
+    for folder, listed in (("classes", None), ("flat", tmp_path / "val.txt")):
+        if stray.endswith(".tar"):
+            packed(tmp_path / folder / stray, {"1.jpg": b"picture", "1.cls": b"1"})
+        else:
+            parquet.write_table(pa.table({"image": [b"a"], "label": [3]}), tmp_path / folder / stray)
+        assert labels(open_set(tmp_path / folder, listed, CLASSES, 1000)) == {"a.png": 2}
+
+
+def test_hidden_pictures_hide_no_archive(tmp_path: Path) -> None:
+    paint(tmp_path / ".cache" / "2" / "a.png", 2)
+    packed(tmp_path / "0.tar", {"1.jpg": b"picture", "1.cls": b"1"})
+    assert [item.label for item in open_set(tmp_path, None, CLASSES, 1000).items] == [1]
+
+
+def test_a_listed_name_that_no_file_can_have(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", 5)
+    (tmp_path / "val.txt").write_text(f"a.png 5\n{'x' * 300}.png 6\n")
+    found = open_set(tmp_path, tmp_path / "val.txt", CLASSES, 1000)
+    with pytest.raises(ConvertError, match="listed, but not there"):
+        found.items[1].read()
+
+
+def test_labels_that_only_look_like_numbers(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", 0)
+    (tmp_path / "val.txt").write_text("a.png ²\n")
+    with pytest.raises(ConvertError, match="label '²': the model has no class '²'"):
+        open_set(tmp_path, tmp_path / "val.txt", Classes(), 10)
+    found = open_set(tmp_path, tmp_path / "val.txt", Classes(("a", "²"), (), AS_GIVEN), 2)
+    assert (labels(found), found.truth) == ({"a.png": 1}, "labels are names or WordNet IDs")
 
 
 def test_parquet_files(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert list(journal.results()) == RESULTS
 
 
+def test_what_is_written_outlives_the_process(tmp_path: Path) -> None:
+    """A process that is killed closes nothing."""
+    with closing(Journal(tmp_path / "run", RUN)) as running:
+        running.write(RESULTS)
+        with closing(Journal(tmp_path / "run", RUN)) as later:
+            assert list(later.results()) == RESULTS
+
+
 @pytest.mark.parametrize("torn", [b'{"name": "d", "la', b'{"name": "d"', b"\x00\x00\n"])
 def test_a_torn_line_is_cut_off(torn: bytes, tmp_path: Path) -> None:
     path = filled(tmp_path / "run")
@@ -60,9 +68,18 @@ def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
         Journal(tmp_path / "no" / "run", RUN)
 
 
+def test_a_full_disk_is_named() -> None:
+    journal = Journal(Path("/dev/full"), RUN)
+    with pytest.raises(ConvertError, match="/dev/full: cannot be written: No space"):
+        journal.write(RESULTS)
+    with pytest.raises(ConvertError, match="/dev/full: cannot be written: No space"):
+        journal.close()
+
+
 def test_a_fingerprint_tells_models_feeding_and_pictures_apart(model: Model, images: ImageSet) -> None:
     same = fingerprint(model, images.items)
     assert fingerprint(model, images.items) == same
     assert fingerprint(model, images.items[:-1]) != same
     assert fingerprint(model, (replace(images.items[0], label=9), *images.items[1:])) != same
+    assert fingerprint(model.with_engine("torch", lambda batch: batch), images.items) != same
     assert fingerprint(model.with_preprocess(replace(model.preprocess, resize=40)), images.items) != same

@@ -83,8 +83,12 @@ def test_ten_crops_are_averaged(model: Model, digits: Path, monkeypatch: pytest.
     assert not np.allclose(found, model.classify(images), atol=1e-4)
 
 
+def report(folder: Path, release: object) -> None:
+    room.write_report(folder, {"tool": {"name": room.TOOL}, "release": release})
+
+
 def test_published_errors_are_of_one_crop_of_224(tmp_path: Path) -> None:
-    room.write_report(tmp_path, {"release": {"name": "x", "published_top1_error": 1, "published_top5_error": 1}})
+    report(tmp_path, {"name": "x", "published_top1_error": 1, "published_top5_error": 1})
     write_thousand(tmp_path / "model.onnx", Classes(), size=224)
     model = Model.open(tmp_path, "cpu")
     assert model.published is not None
@@ -108,8 +112,28 @@ def test_published_errors_come_from_the_report(tmp_path: Path) -> None:
     write_thousand(tmp_path / "model.onnx", Classes.ilsvrc2012(DEVKIT), size=224)
     assert Model.open(tmp_path, "cpu").published is None
     release = {"name": "SE-ResNet-50", "published_top1_error": 22.37, "published_top5_error": 6.36}
-    room.write_report(tmp_path, {"release": release})
+    report(tmp_path, release)
     assert Model.open(tmp_path, "cpu").published == Published("SE-ResNet-50", 22.37, 6.36)
+    report(tmp_path, None)
+    assert Model.open(tmp_path, "cpu").published is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        "null",
+        '{"release": {"name": "x", "published_top1_error": 1, "published_top5_error": 1}}',
+        '{"tool": {"name": "senet-convert"}, "release": {"name": "x"}}',
+        '{"tool": {"name": "senet-convert"}, "release": "x"}',
+        '{"tool": []}',
+    ],
+)
+def test_a_report_that_is_not_ours_is_no_fault_of_the_model(text: str, tmp_path: Path) -> None:
+    write_thousand(tmp_path / "model.onnx", Classes(), size=224)
+    (tmp_path / room.REPORT).write_text(text)
+    assert Model.open(tmp_path, "cpu").published is None
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
@@ -139,6 +163,19 @@ def test_labels_must_fit(bundle: Path, tmp_path: Path) -> None:
     path = altered(tmp_path / "few.onnx", bundle / "model.onnx", labels='["one"]')
     with pytest.raises(ConvertError, match="1 labels for the 10 classes of 'prob'"):
         Model.open(path, "cpu")
+
+
+def test_of_several_outputs_the_last_with_classes_is_the_answer(bundle: Path, tmp_path: Path) -> None:
+    """Networks that are trained with several classifiers have the main one last."""
+    network = onnx.load(str(bundle / "model.onnx"))
+    logits = next(node.input[0] for node in network.graph.node if "prob" in node.output)
+    ends: dict[str, list[int | str | None]] = {logits: ["batch", 10], "data": ["batch", 3, 32, 32]}
+    for name, shape in ends.items():
+        network.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    onnx.save(network, str(tmp_path / "several.onnx"))
+    model = Model.open(tmp_path / "several.onnx", "cpu")
+    assert model.session.outputs == ("prob", logits, "data")
+    assert (model.output, model.outputs) == (logits, 10)
 
 
 def test_a_network_without_classes(tmp_path: Path) -> None:

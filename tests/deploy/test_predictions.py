@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,9 @@ TORN = ("torn.png", "no picture")
 
 
 def write(path: Path, *batches: list[Judged | tuple[str, str]]) -> Path:
-    file = open_predictions(path, 3)
-    for batch in batches:
-        file.add(batch)
-    file.close()
+    with closing(open_predictions(path, 3)) as file:
+        for batch in batches:
+            file.add(batch)
     return path
 
 
@@ -56,6 +57,35 @@ def test_parquet_without_pictures_is_a_table_still(tmp_path: Path) -> None:
 def test_what_cannot_be_written(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=f"{name}: cannot be written"):
         open_predictions(tmp_path / "no" / name, 3)
+
+
+@pytest.mark.parametrize("results", [1, 100_000])
+def test_a_full_disk_is_named(results: int) -> None:
+    """A few lines fail when the file is closed, many before."""
+    with pytest.raises(ConvertError, match="/dev/full: cannot be written: No space"):
+        write(Path("/dev/full"), [GOOD] * results)
+    with pytest.raises(ConvertError, match=r"/dev/full: cannot be written: .*No space"):
+        ParquetFile(Path("/dev/full"), 3)
+
+
+class Full:
+    """A disk that fills up."""
+
+    def write_table(self, table: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_parquet_on_a_disk_that_fills_up(rows: int, tmp_path: Path) -> None:
+    file = ParquetFile(tmp_path / "p.parquet", 3)
+    file._writer.close()
+    file._writer = Full()
+    file.add([GOOD] * rows)
+    with pytest.raises(ConvertError, match=r"p\.parquet: cannot be written: No space"):
+        file.close()
 
 
 def test_parquet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

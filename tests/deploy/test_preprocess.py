@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -58,6 +59,11 @@ def test_values_that_fit_no_picture() -> None:
         Preprocess((16, 16), 12)
     with pytest.raises(ConvertError, match="a mean of 2 values for 3 channels"):
         Preprocess((16, 16), mean=(1.0, 2.0))
+    for value in (float("nan"), float("-inf"), 1e39):
+        with pytest.raises(ConvertError, match=f"the mean {re.escape(str(value))} is no finite float32"):
+            Preprocess((16, 16), mean=(1.0, value, 2.0))
+        with pytest.raises(ConvertError, match=f"the scale {re.escape(str(value))} is no finite float32"):
+            Preprocess((16, 16), scale=value)
 
 
 def test_json_and_back() -> None:
@@ -76,6 +82,8 @@ def test_an_earlier_version_wrote_less() -> None:
         ("{", "not readable"),
         ("[]", "not readable"),
         ('{"size": 3}', "not readable"),
+        ('{"size": [8, 8], "scale": NaN}', "scale nan is no finite"),
+        ('{"size": [8, 8], "mean": ["a"]}', "not readable"),
         ('{"size": [8, 8], "gamma": 2}', "asks for gamma"),
         ('{"size": [8, 8], "resample": "lanczos"}', "unknown"),
     ],

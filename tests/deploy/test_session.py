@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import permutations
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -9,8 +13,9 @@ import onnxruntime as ort
 import pytest
 
 from senet_convert.deploy import providers
+from senet_convert.deploy.binding import Binding
 from senet_convert.deploy.providers import PROVIDERS, Tuning
-from senet_convert.deploy.session import Session, newest_opset
+from senet_convert.deploy.session import BOUND, Session, newest_opset
 from senet_convert.errors import ConvertError
 
 BATCH = np.random.RandomState(0).standard_normal((3, 3, 32, 32)).astype(np.float32) * 50
@@ -59,6 +64,59 @@ def test_bound_buffers_give_the_same_and_leave_the_feeds_alone(file: Path) -> No
     assert session.run_bound({"data": BATCH[:1]}, ["prob"], "cpu")["prob"].shape == (1, 10)
 
 
+def bind(session: Session, batch: int, names: list[str]) -> dict[str, Any]:
+    return session.run_bound({"data": BATCH[:1].repeat(batch, 0)}, names, "cpu")
+
+
+def test_the_order_of_the_outputs_costs_no_further_buffers(file: Path, tmp_path: Path) -> None:
+    network = onnx.load(str(file))
+    for name in ("double", "half"):
+        factor = onnx.numpy_helper.from_array(np.array([2 if name == "double" else 0.5], np.float32), f"{name}/factor")
+        network.graph.initializer.append(factor)
+        network.graph.node.append(onnx.helper.make_node("Mul", ["prob", factor.name], [name]))
+        value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 10])
+        network.graph.output.append(value)
+    onnx.save(network, str(tmp_path / "model.onnx"))
+    session = Session(tmp_path / "model.onnx")
+    expected = session.run({"data": BATCH[:1]})
+    for names in permutations(session.outputs):
+        found = bind(session, 1, [*names, names[0]])
+        assert list(found) == list(names)
+        assert all(np.array_equal(found[name], expected[name]) for name in names)
+    assert len(session._bindings) == 1
+
+
+def test_buffers_are_kept_for_the_last_shapes_only(file: Path) -> None:
+    session = Session(file)
+    for batch in range(1, BOUND + 1):
+        bind(session, batch, ["prob"])
+    first, second, *_ = session._bindings
+    bind(session, 1, ["prob"])
+    assert bind(session, BOUND + 1, ["prob"])["prob"].shape == (BOUND + 1, 10)
+    assert len(session._bindings) == BOUND
+    assert first in session._bindings
+    assert second not in session._bindings
+
+
+def test_buffers_are_used_by_one_run_at_a_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, met = Barrier(2), []
+    run = Binding.run
+
+    def slowly(binding: Binding, feeds: dict[str, Any]) -> dict[str, Any]:
+        with suppress(BrokenBarrierError):
+            met.append(both.wait(0.3))
+        return run(binding, feeds)
+
+    monkeypatch.setattr(Binding, "run", slowly)
+    session = Session(file)
+    feeds: list[np.ndarray] = [BATCH, BATCH / 2]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda feed: session.run_bound({"data": feed}, ["prob"], "cpu")["prob"], feeds))
+    assert met == []
+    for feed, given in zip(feeds, found, strict=True):
+        assert np.array_equal(given, session.run({"data": feed})["prob"])
+
+
 @pytest.mark.parametrize(("shape", "bound"), [(["batch", 3, "height", "width"], 0), (["batch", 3, 32, 32], 1)])
 def test_buffers_are_kept_where_only_the_batch_is_free(
     shape: list[int | str], bound: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +153,30 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(ConvertError, match=r"model\.onnx: onnxruntime .* cannot load it"):
         Session(tmp_path / "model.onnx")
+
+
+def test_tensorrt_refuses_a_file_that_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its inputs are looked at before it starts."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ConvertError, match=r"model\.onnx: onnxruntime .* cannot load it"):
+        Session(tmp_path / "model.onnx", provider="tensorrt")
+
+
+def test_tensorrt_is_told_the_shapes_of_a_model_in_memory(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, list[Any]]] = []
+
+    def arguments(provider: str, tuning: Tuning, shapes: dict[str, list[Any]], threads: int) -> list[Any]:
+        told.append(shapes)
+        return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(providers, "arguments", arguments)
+    with pytest.raises(ConvertError, match="'tensorrt' did not start"):
+        Session(tmp_path / "nowhere.onnx", provider="tensorrt", model=file.read_bytes())
+    assert told == [{"data": ["batch", 3, 32, 32]}]
 
 
 def test_a_provider_that_does_not_start_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

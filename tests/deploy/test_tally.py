@@ -46,3 +46,13 @@ def test_classes_and_mistakes() -> None:
         ("a", "b", 1),
     ]
     assert worst[1]["share"] == 50
+
+
+def test_equals_stand_in_the_order_of_the_classes() -> None:
+    """Not in that of the pictures: a run that is resumed, or in another order, prints the same."""
+    tally = Tally()
+    for case in (judged(5, 1, 5), judged(2, 7, 2), judged(2, 3, 2), judged(0, 6, 0)):
+        tally.add(case)
+    assert [row["label"] for row in tally.per_class(NAMES)] == ["a", "c", "f"]
+    mistakes = [(row["true"]["label"], row["predicted"]["label"]) for row in tally.confusions(NAMES)]
+    assert mistakes == [("a", "g"), ("c", "d"), ("c", "h"), ("f", "b")]

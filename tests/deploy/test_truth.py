@@ -42,6 +42,12 @@ def test_ground_truth_counts_from_one(tmp_path: Path) -> None:
     assert read(written(tmp_path / "truth.txt", "490\n361\n")) == Listed(((None, "489"), (None, "360")), 1)
 
 
+@pytest.mark.parametrize("text", ["a.png 3\n", "file,label\na.png,3\n"])
+def test_a_mark_of_the_byte_order_is_no_part_of_a_list(text: str, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text(text, encoding="utf-8-sig")
+    assert read(tmp_path / "val.txt").pairs == (("a.png", "3"),)
+
+
 def test_gzipped_lists(tmp_path: Path) -> None:
     (tmp_path / "val.txt.gz").write_bytes(gzip.compress(b"a.png 3\n"))
     assert read(tmp_path / "val.txt.gz").pairs == (("a.png", "3"),)
@@ -61,10 +67,35 @@ def test_the_devkits_archive(tmp_path: Path) -> None:
         read(devkit(tmp_path / "other.tar.gz", "readme.txt"))
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "no labels"), ("a.png 3\nb.png\n", r"line 2: 'b\.png' is not")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no labels"),
+        ("file,label\n", "no labels"),
+        ("a.png 3\nb.png\n", r"line 2: 'b\.png' is not 'file label'"),
+        ("a.png,3\n\nb.png\nc.png,4\n,5\nd.png,\n", "3 problems.*line 3: 'b.png' is.*line 5: ',5'.*line 6: 'd.png,'"),
+        ('a.png,3\n"b.png,4\nc.png,5\n', "line 3: .* is not 'file,label'"),
+        (f"a.png,{'x' * 200_000}\n", "cannot be read as CSV: field larger"),
+    ],
+)
 def test_lists_that_are_none(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ConvertError, match=said):
+    with pytest.raises(ConvertError, match=f"(?s){said}"):
         read(written(tmp_path / "val.txt", text))
+
+
+def test_signs_that_only_look_like_numbers(tmp_path: Path) -> None:
+    assert read(written(tmp_path / "val.txt", "a ²\nb --5\n")).pairs == (("a", "²"), ("b", "--5"))
+    with pytest.raises(ConvertError, match="line 1: '²' is not 'file label'"):
+        read(written(tmp_path / "val.txt", "²\n²\n"))
+    assert recognise([(VALIDATION[0], "²")]) is None
+    for classes in (Classes(), Classes.ilsvrc2012(DEVKIT)):
+        numbers = numbering(Listed((("a", "²"),)), classes, 1000)
+        for label in ("²", "--5", "-"):
+            with pytest.raises(LookupError):
+                numbers.index(label)
+        with pytest.raises(LookupError, match="-5 is not among"):
+            numbers.index("-5")
+        assert numbers.index("٣") == 3
 
 
 def test_bytes_that_are_no_list(tmp_path: Path) -> None:

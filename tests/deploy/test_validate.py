@@ -12,6 +12,7 @@ import pytest
 from senet_convert.deploy.imagesets import ImageSet
 from senet_convert.deploy.loader import Item
 from senet_convert.deploy.model import Model, Published
+from senet_convert.deploy.tables import print_outcome
 from senet_convert.deploy.validate import Outcome, Wishes, validate
 from senet_convert.errors import ConvertError
 
@@ -165,9 +166,24 @@ def test_a_high_error_is_diagnosed(fed: Callable[..., Model], images: ImageSet) 
     found = validate(fed(color="rgb"), images, Wishes(expect_top1=3.6, sample=100))
     assert found.diagnosis is not None
     assert found.diagnosis.images == 100
+    assert found.plain()["undiagnosed"] is None
     assert found.plain()["diagnosis"]["steps"][0]["kind"] == "color"
     assert validate(fed(color="rgb"), images, Wishes(expect_top1=3.6, sample=0)).diagnosis is None
     assert validate(fed(color="rgb"), images).diagnosis is None
+
+
+def test_what_cannot_be_diagnosed_is_measured_still(
+    model: Model, images: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The results come from a journal, the pictures are gone."""
+    some = images.limited(30)
+    validate(model, some, Wishes(resume=tmp_path / "journal"))
+    gone = replace(some, items=tuple(replace(item, read=Path("nowhere").read_bytes) for item in some.items))
+    found = validate(model, gone, Wishes(resume=tmp_path / "journal", always=True))
+    assert (found.tally.images, found.diagnosis) == (30, None)
+    assert found.plain()["undiagnosed"] == "no image of the sample can be used: there is nothing to diagnose on"
+    print_outcome(found, 0)
+    assert "no diagnosis: no image of the sample" in capsys.readouterr().out
 
 
 def test_a_diagnosis_may_be_asked_for(model: Model, images: ImageSet) -> None:
@@ -175,3 +191,12 @@ def test_a_diagnosis_may_be_asked_for(model: Model, images: ImageSet) -> None:
     assert found.diagnosis is not None
     assert found.diagnosis.steps == ()
     assert "None of the" in found.diagnosis.verdict
+
+
+def test_ten_crops_are_diagnosed_by_one(model: Model, images: ImageSet) -> None:
+    """A mirrored digit is none: of ten crops the error is higher, and no fault of the feeding."""
+    some = images.limited(60)
+    found = validate(model.with_ten_crops(), some, Wishes(always=True, sample=60))
+    assert found.diagnosis is not None
+    single = validate(model, some).tally.top1_error
+    assert found.diagnosis.top1_error == single < found.tally.top1_error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConvertError, Problems
+from ...files import require_file
 from .settings import TABLE, Setting, Settings
 
 _PREFIX = "SENET_CONVERT_SERVE_"
@@ -82,6 +83,7 @@ def _from_environment(environ: Mapping[str, str], problems: Problems) -> dict[st
 def _from_file(file: Path | None, problems: Problems) -> dict[str, Any]:
     if file is None:
         return {}
+    require_file(file, ".toml")
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as fault:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..providers import AUTO, PROVIDERS, Tuning
+from ..providers import AUTO, PROVIDERS
 from . import kinds
 from .kinds import Kind
-from .models.batcher import Limits
 from .models.places import Place
-from .models.served import Engine
+
+if TYPE_CHECKING:
+    from .models.batcher import Limits
+    from .models.served import Engine
 
 _MIB = 2**20
 
@@ -117,12 +119,17 @@ class Settings:
     @property
     def engine(self) -> Engine:
         """What the models run on."""
+        from ..providers import Tuning
+        from .models.served import Engine
+
         tuning = Tuning(cache=self.engine_cache)
         return Engine(self.provider, self.threads, self.instances, self.max_batch, self.spin, tuning)
 
     @property
     def limits(self) -> Limits:
         """What requests are held to."""
+        from .models.batcher import Limits
+
         return Limits(self.max_wait, self.queue, self.deadline)
 
     @property

@@ -109,7 +109,7 @@ def test_what_does_not_fit_together(flags: dict[str, object], told: str) -> None
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(ConvertError, match="/nowhere: cannot be read"):
+    with pytest.raises(ConvertError, match="/nowhere: there is no such file"):
         read({}, {}, Path("/nowhere"))
 
 
