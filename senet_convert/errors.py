@@ -6,9 +6,11 @@ several faults collects them in `Problems` and raises once, with every one of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 SHOWN = 40  # a message lists at most this many problems; the count is always given
+ENDS = 10  # of a long list of names, so many at each end
 
 
 class ConvertError(Exception):
@@ -23,8 +25,8 @@ class GraphError(ConvertError):
     """A network is not valid, or holds what this version does not support."""
 
 
-class WeightsError(ConvertError):
-    """Blobs of the caffemodel and layers of the network do not match."""
+class WeightsError(GraphError):
+    """The weights and the layers of a network do not match."""
 
 
 class CheckError(ConvertError):
@@ -69,7 +71,27 @@ class Problems:
         raise kind("\n".join(lines))
 
 
-def listed(names: list[str], limit: int = 12) -> str:
-    """'a, b, c' with a count of what was left out: for lists of names inside a message."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+def each(works: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What each of the works gives. The ConvertErrors of those that fail are raised as one, of the first one's kind."""
+    found: list[Any] = []
+    faults: list[ConvertError] = []
+    for work in works:
+        try:
+            found.append(work())
+        except ConvertError as fault:
+            faults.append(fault)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        lines = [str(fault) for fault in faults[:SHOWN]]
+        if len(faults) > SHOWN:
+            lines.append(f"... and {len(faults) - SHOWN} more")
+        raise type(faults[0])("\n".join(lines))
+    return found
+
+
+def listed(names: list[str], between: str = ", ") -> str:
+    """'a, b, c', of a long list its two ends with a count of what was left out: for lists inside a message."""
+    left_out = len(names) - 2 * ENDS
+    shown = names if left_out < 1 else [*names[:ENDS], f"... {left_out} more ...", *names[-ENDS:]]
+    return between.join(shown)

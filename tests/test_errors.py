@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from senet_convert.errors import ConvertError, GraphError, Problems, listed
+from senet_convert.errors import SHOWN, ConvertError, GraphError, Problems, ReadError, each, listed
 
 
 def test_one_problem_is_one_line() -> None:
@@ -34,6 +36,23 @@ def test_no_problem_raises_nothing() -> None:
     assert list(problems) == []
 
 
-def test_long_lists_are_cut_and_counted() -> None:
+def test_long_lists_are_cut_in_the_middle_and_counted() -> None:
     assert listed(["a", "b"]) == "a, b"
-    assert listed(["a", "b", "c"], limit=2) == "a, b and 1 more"
+    assert listed(list("abc"), " -> ") == "a -> b -> c"
+    assert listed(list("abcdefghijklmnopqrst")) == ", ".join("abcdefghijklmnopqrst")
+    begin, end = ", ".join("abcdefghij"), ", ".join("mnopqrstuv")
+    assert listed(list("abcdefghijklmnopqrstuv")) == f"{begin}, ... 2 more ..., {end}"
+
+
+def test_of_several_works_all_faults_are_told() -> None:
+    def fails(text: str) -> int:
+        raise ReadError(text)
+
+    assert each([lambda: 1, lambda: "a"]) == [1, "a"]
+    with pytest.raises(ReadError, match=r"\Aone\Z"):
+        each([lambda: fails("one"), lambda: 1])
+    with pytest.raises(ReadError, match=r"\Aone\ntwo\Z"):
+        each([lambda: fails("one"), lambda: 1, lambda: fails("two")])
+    with pytest.raises(ReadError) as caught:
+        each([partial(fails, str(i)) for i in range(SHOWN + 5)])
+    assert str(caught.value).splitlines()[-2:] == [str(SHOWN - 1), "... and 5 more"]

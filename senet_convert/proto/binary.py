@@ -10,7 +10,8 @@ import io
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -18,10 +19,13 @@ from numpy.typing import NDArray
 
 from ..errors import ReadError
 from . import caffe_pb2
-from .tree import MAX_LAYERS, Tree, from_message
-from .wire import BYTES, FIXED32, FIXED64, Walker, WireError, WireField
+from .kinds import HEAD, is_text, other_kind
+from .tree import MAX_LAYERS, Tree, from_message, name_of
+from .wire import BYTES, FIXED32, FIXED64, VARINT, Walker, WireError, WireField
 
 MAX_BYTES = 2**31 - 1  # protobuf, and so Caffe, can neither write nor read more
+MAX_NAME = 4096  # bytes of a path
+MAX_LOOK = 1000  # fields of a file that may be of another kind
 MAX_DEFINITION = 1 << 24  # bytes of one layer without its blobs; a large real one has a few hundred
 
 
@@ -41,11 +45,25 @@ _LAYERS = {100: _Schema("layer", caffe_pb2.LayerParameter, blobs=7), 2: _V1_LAYE
 _PAYLOADS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 9: ("double_diff", "<f8")}
 _READ = {name: dtype for name, dtype in _PAYLOADS.values() if name in ("data", "double_data")}
 
-_MAGIC = (
-    (b"PK\x03\x04", "it is a zip archive (a PyTorch file, or a packed download): unpack it, or give the caffemodel"),
-    (b"\x1f\x8b", "it is gzip-compressed: unpack it first"),
-    (b"<", "it begins with '<': a web page, perhaps of a download that failed. Download the caffemodel again"),
-    (b"version https://git-lfs", "it is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"),
+_STATE = (
+    "it is a solverstate, which holds the training's state and no weights. Give the caffemodel that was saved with it"
+)
+# Messages that begin with a number: their fields, with the kinds that these have on the wire, and what to do.
+_OTHERS = (
+    ({(1, VARINT), (2, BYTES), (3, BYTES), (4, VARINT)}, _STATE),
+    (
+        {(1, VARINT), (5, VARINT), *((number, BYTES) for number in (2, 3, 4, 6, 7, 8, 14, 20, 25, 26))},
+        "it is an ONNX model. Give the caffemodel that it was made from",
+    ),
+    (
+        {
+            *((number, VARINT) for number in (1, 2, 3, 4)),
+            *((number, BYTES) for number in (5, 6, 7, 8, 9)),
+            *((number, FIXED32) for number in (5, 6)),
+            *((number, FIXED64) for number in (8, 9)),
+        },
+        "it is a single blob, such as a mean image (mean.binaryproto), which --mean takes. Give the caffemodel",
+    ),
 )
 
 
@@ -60,9 +78,10 @@ def read_binary(path: Path) -> Tree:
     if size > MAX_BYTES:
         raise ReadError(f"{path}: {size} bytes; a caffemodel has less than 2 GiB, the most that protobuf can hold")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        _refuse_other_kinds(path, view[:4096])
+        _refuse_other_kinds(path, view[:HEAD])
         reader = _Reader(file, Walker(view))
         try:
+            _refuse_other_messages(path, view, size)
             net = reader.net(size)
         except (WireError, DecodeError) as fault:
             after = f", after layer '{reader.last}'" if reader.last else ""
@@ -76,11 +95,26 @@ def read_binary(path: Path) -> Tree:
 
 
 def _refuse_other_kinds(path: Path, head: bytes) -> None:
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            raise ReadError(f"{path}: not a caffemodel: {what}")
-    if not any(byte < 9 or 13 < byte < 32 for byte in head):  # a binary has such bytes as tags and lengths
-        raise ReadError(f"{path}: not a caffemodel: it is a text file. A text network is given with --prototxt")
+    what = other_kind(head)
+    if what is None and is_text(head):
+        what = "it is a text file. A text network is given with --prototxt"
+    if what is not None:
+        raise ReadError(f"{path}: not a caffemodel: {what}")
+
+
+def _refuse_other_messages(path: Path, view: mmap.mmap, size: int) -> None:
+    """Where a network has its name, a text, other messages have a number. The fields that follow tell which it is."""
+    if view[0] != 1 << 3 | VARINT:
+        return
+    found = list(islice(Walker(view).fields(0, size), MAX_LOOK))
+    numbers = {(item.number, item.kind) for item in found}
+    what = next((what for known, what in _OTHERS if numbers <= known), None)
+    if what is None:
+        return
+    saved = next((item for item in found if (item.number, item.kind) == (2, BYTES)), None)
+    if what is _STATE and saved and saved.stop - saved.start < MAX_NAME:
+        what += f", '{PureWindowsPath(name_of(view[saved.start : saved.stop])).name}'"  # the path may be of any system
+    raise ReadError(f"{path}: not a caffemodel: {what}")
 
 
 Piece = tuple[WireField, int]  # of a payload: a field, and how many like it stand in a row from it on
@@ -161,14 +195,18 @@ class _Reader:
             part = raw[at : at + run * size]
             at += run * size
             if run > 1:
-                record = item.stop - item.at
-                matrix = np.frombuffer(self.walker.buffer, np.uint8, run * record, item.at).reshape(run, record)
-                part.reshape(run, size)[:] = matrix[:, item.start - item.at :]
+                self._copy_run(item, run, part)
                 continue
             self.file.seek(item.start)
             if self.file.readinto(part.data) != size:
                 raise WireError(f"the file became shorter while it was read, at offset {item.start}")
         return raw.view(dtype)
+
+    def _copy_run(self, item: WireField, run: int, part: NDArray[np.uint8]) -> None:
+        """In a function of its own: a view that outlives it, in a traceback, would keep the file from being closed."""
+        record = item.stop - item.at
+        matrix = np.frombuffer(self.walker.buffer, np.uint8, run * record, item.at).reshape(run, record)
+        part.reshape(run, -1)[:] = matrix[:, item.start - item.at :]
 
     def _definition(self, message: type[Message], kept: list[WireField]) -> Tree:
         size = sum(item.stop - item.at for item in kept)

@@ -1,30 +1,34 @@
 """Reads Caffe's HDF5 snapshots: the blobs of a layer are the datasets data/<layer>/0, data/<layer>/1, and so on.
 
-They hold no definitions of layers. A '/' in a layer's name makes nested groups: Caffe (Net::ToHDF5) can write layer
-'conv1/bn' only where a layer 'conv1' stands before it, whose group then holds its blobs and the other layer. Layers are
-groups and blobs are datasets, so such a file reads without doubt, although Caffe itself refuses it: it takes everything
-in a layer's group for blobs.
+They hold no definitions of layers. A blob that several layers share stands with the first of them alone, so that among
+those of the others its number is left out.
+
+A '/' in a layer's name makes nested groups: Caffe (Net::ToHDF5) can write layer 'conv1/bn' only where a layer 'conv1'
+stands before it, whose group then holds its blobs and the other layer. Layers are groups and blobs are datasets, so
+such a file reads without doubt, although Caffe itself refuses it: it takes everything in a layer's group for blobs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import Problems, ReadError
+from ..errors import Problems, ReadError, listed
+from .kinds import HDF5
 from .tree import Tree, name_of
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
+NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 INSTEAD = "Or let Caffe save the net as a binary caffemodel (snapshot_format: BINARYPROTO)"
 
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file begins as HDF5 files do."""
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(HDF5)) == HDF5
 
 
 def read_hdf5(path: Path) -> Tree:
@@ -74,25 +78,21 @@ def _net(path: Path, found: Mapping[str, Mapping[str, Any]]) -> Tree:
     net["layer"] = []
     for group, datasets in found.items():
         name = name_of(group.encode("utf-8", errors="surrogateescape"))
-        fault = _incomplete(name, datasets) or _odd(name, datasets, size)
+        fault = _unnumbered(name, datasets) or _odd(name, datasets, size)
         if fault:
             problems.add(fault)
             continue
         layer = Tree()
         layer["name"] = name
-        layer["blobs"] = [_blob(datasets[str(number)]) for number in range(len(datasets))]
+        layer["blobs"] = [_blob(datasets[str(number)], number) for number in sorted(map(int, datasets))]
         net["layer"].append(layer)
     problems.raise_as(ReadError, f"{INSTEAD}.")
     return net
 
 
-def _incomplete(name: str, datasets: Mapping[str, Any]) -> str | None:
-    if set(datasets) == {str(number) for number in range(len(datasets))}:
-        return None
-    return (
-        f"layer '{name}' holds the blobs {', '.join(sorted(datasets))}, not 0 to {len(datasets) - 1}: "
-        "Caffe leaves out blobs that the layer shares with another"
-    )
+def _unnumbered(name: str, datasets: Mapping[str, Any]) -> str | None:
+    odd = sorted(number for number in datasets if not NUMBER.fullmatch(number))
+    return f"layer '{name}' holds the blobs {listed(odd)}; Caffe numbers them 0, 1, 2 and so on" if odd else None
 
 
 def _odd(name: str, datasets: Mapping[str, Any], size: int) -> str | None:
@@ -108,9 +108,10 @@ def _odd(name: str, datasets: Mapping[str, Any], size: int) -> str | None:
     return None
 
 
-def _blob(dataset: Any) -> Tree:
+def _blob(dataset: Any, number: int) -> Tree:
     blob, shape = Tree(), Tree()
     shape["dim"] = [int(dim) for dim in dataset.shape]
     blob["shape"] = shape
+    blob["number"] = number
     blob["data" if dataset.dtype.itemsize == 4 else "double_data"] = np.asarray(dataset[()]).reshape(-1)
     return blob

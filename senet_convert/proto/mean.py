@@ -10,11 +10,13 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ..errors import ReadError
+from ..files import require_file
 from . import caffe_pb2
 
 
 def read_mean(path: Path) -> NDArray[Any]:
     """The mean image, float32 (C, H, W), B G R as Caffe's tools have it. Raises ReadError."""
+    require_file(path, ".binaryproto")
     try:
         blob = caffe_pb2.BlobProto.FromString(path.read_bytes())
     except (OSError, DecodeError) as fault:

@@ -6,7 +6,7 @@ parameters hold only the fields that the file sets; the defaults are Caffe's and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import Problems, ReadError
+from ..errors import Problems, ReadError, listed
+from . import caffe_pb2
 from .tree import Fault, Tree
 
 Shape = tuple[int, ...]
@@ -27,11 +28,15 @@ MAX_COUNT = 2**31 - 1  # Caffe counts a blob's values in an int
 
 @dataclass(frozen=True)
 class Blob:
-    """A learned array as the file holds it: `data` is flat, little-endian float32 (float64 from a double build)."""
+    """A learned array as the file holds it: `data` is flat, little-endian float32 (float64 from a double build).
+
+    `number` is its place among the blobs of its layer where the file says it, and may have left out others.
+    """
 
     shape: Shape
     data: NDArray[Any]
     legacy: bool = False  # the shape was given as num, channels, height, width: always four axes
+    number: int | None = None
 
     def fits(self, shape: Shape) -> bool:
         """Whether Caffe would copy this blob onto one of `shape`: legacy shapes may have leading ones."""
@@ -70,7 +75,9 @@ class ParamSpec:
 
 @dataclass(frozen=True)
 class LayerDef:
-    """One layer as the file defines it."""
+    """One layer as the file defines it. `faults` count where the layer does; those of its rules, which say whether it
+    does, count in any case.
+    """
 
     name: str
     type: str
@@ -83,7 +90,13 @@ class LayerDef:
     exclude: tuple[Rule, ...] = ()
     line: int | None = None
     faults: tuple[Fault, ...] = ()
+    rule_faults: tuple[Fault, ...] = ()
     rest: Params = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def where(self) -> str:
+        """What messages call it: "layer 'conv1' (line 12)"."""
+        return f"layer '{self.name}'" + (f" (line {self.line})" if self.line else "")
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ _COMMON = {
 }
 
 
+_RULES = ("include", "exclude")
 _REST_OF_LAYER = ("loss_weight", "phase", "propagate_down", "param")
 _REST_OF_NET = ("force_backward", "debug_info", "state")
 
@@ -154,25 +168,39 @@ def _refuse_zero_bytes(layers: Sequence[LayerDef], inputs: Sequence[str], proble
 
 def _faults(net: Tree) -> tuple[Fault, ...]:
     """Those outside of layers; a layer's own count only where the layer does."""
-    header = Tree()
-    header.update({key: value for key, value in net.items() if key != "layer"})
-    return (*net.faults, *header.all_faults())
+    return (*net.faults, *_faults_in(net, set(net) - {"layer"}))
+
+
+def _faults_in(tree: Tree, names: Collection[str]) -> tuple[Fault, ...]:
+    """Those of the messages in fields of these names."""
+    chosen = Tree()
+    chosen.update({key: value for key, value in tree.items() if key in names})
+    return tuple(chosen.all_faults())
 
 
 def _inputs(net: Tree, source: str) -> tuple[tuple[str, Shape | None], ...]:
     names = net.get("input", [])
     shapes: list[Shape | None] = [tuple(shape.get("dim", [])) for shape in net.get("input_shape", [])]
     dims = net.get("input_dim", [])
+    whose = "input " if len(names) == 1 else f"{len(names)} inputs "
+    where = f"{source}: the header of {whose}{listed([repr(name) for name in names])}".rstrip()
     if dims and shapes:
-        raise ReadError(f"{source}: the header gives both input_shape and input_dim; keep one of them")
+        raise ReadError(f"{where} gives both input_shape and input_dim; keep one of them")
     if len(dims) % 4:
-        raise ReadError(f"{source}: the header gives {len(dims)} input_dim values; each input needs 4 (N, C, H, W)")
+        raise ReadError(f"{where} gives {len(dims)} input_dim values; each input needs 4 (N, C, H, W)")
     shapes = shapes or [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
-    if shapes and len(shapes) not in (1, len(names)):
-        raise ReadError(f"{source}: the header names {len(names)} inputs and gives {len(shapes)} shapes")
-    if len(shapes) == 1:
-        shapes *= len(names)
-    return tuple(zip(names, shapes or [None] * len(names), strict=True))
+    if shapes and len(shapes) != len(names) and names:
+        raise ReadError(f"{where} gives {len(shapes)} shape{'s' * (len(shapes) > 1)}; give one for each input")
+    return tuple(zip(names, shapes or [None] * len(names), strict=False))
+
+
+def named_by_solver(net: NetDef) -> tuple[str, ...] | None:
+    """The files of networks that a solver's prototxt names; None where `net` is read from another one."""
+    fields = caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name
+    if net.layers or not net.faults or not all(fault.path and fault.path[0] in fields for fault in net.faults):
+        return None
+    named = [fault.value for fault in net.faults if fault.path[0] in ("net", "train_net", "test_net")]
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
 
 
 def _layer(tree: Tree, problems: Problems) -> LayerDef:
@@ -190,7 +218,8 @@ def _layer(tree: Tree, problems: Problems) -> LayerDef:
         include=tuple(_rule(rule) for rule in tree.get("include", [])),
         exclude=tuple(_rule(rule) for rule in tree.get("exclude", [])),
         line=tree.line,
-        faults=tuple(tree.all_faults()),
+        faults=(*tree.faults, *_faults_in(tree, set(tree).difference(_RULES))),
+        rule_faults=_faults_in(tree, _RULES),
         rest=_frozen({key: tree[key] for key in _REST_OF_LAYER if key in tree}),
     )
 
@@ -224,7 +253,9 @@ def _blob(tree: Tree, where: str, problems: Problems) -> Blob | None:
     if isinstance(data, list):  # text holds blobs as lists of numbers
         data = np.asarray(data, "<f8" if "double_data" in tree else "<f4")
     text = "x".join(map(str, shape)) or "scalar"
-    if len(shape) > MAX_AXES or any(dim < 0 for dim in shape):
+    if len(shape) > MAX_AXES:
+        problems.add(f"{where}: a shape of {len(shape)} dimensions; Caffe has at most {MAX_AXES}")
+    elif any(dim < 0 for dim in shape):
         problems.add(f"{where}: impossible shape {text}")
     elif prod(shape) > MAX_COUNT:
         problems.add(
@@ -233,5 +264,5 @@ def _blob(tree: Tree, where: str, problems: Problems) -> Blob | None:
     elif prod(shape) != data.size:
         problems.add(f"{where}: shape {text} is {prod(shape)} values, the file holds {data.size}")
     else:
-        return Blob(shape, data, legacy)
+        return Blob(shape, data, legacy, tree.get("number"))
     return None

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from google.protobuf.descriptor import Descriptor
 
 from ..errors import ReadError
+from .kinds import HEAD, UTF8_MARK, other_kind
 from .scalars import Token, integer, real, string
 from .tree import MAX_LAYERS, NET, Fault, Field, Tree, fields, name_of
 from .unknown import value_of
@@ -42,7 +43,9 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _TRUE, _FALSE = {"true", "True", "t"}, {"false", "False", "f"}
 _CLOSING = {"{": "}", "<": ">"}
 _LIMITS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1)}
+_LAYERS = {"LayerParameter", "V1LayerParameter", "V0LayerParameter"}
 SHOWN = 40  # characters of a token in a message
+MAX_FAULTS = 20  # values that do not fit, of a file; with that many it is no network
 
 
 def read_text(path: Path) -> tuple[Tree, tuple[str, ...]]:
@@ -50,9 +53,15 @@ def read_text(path: Path) -> tuple[Tree, tuple[str, ...]]:
 
     Raises ReadError with file, line and column: not text, or not in protobuf's text format.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ReadError(f"{path}: {path.stat().st_size} bytes is too much for a prototxt; is it the caffemodel?")
-    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        raw = file.read(HEAD)
+        what = other_kind(raw)
+        if what is not None:
+            raise ReadError(f"{path}: not a text prototxt: {what}")
+        if size > MAX_BYTES:
+            raise ReadError(f"{path}: {size} bytes is too much for a prototxt; is it the caffemodel?")
+        raw = (raw + file.read()).removeprefix(UTF8_MARK)
     if not raw.strip():
         raise ReadError(f"{path}: the prototxt is empty; give the network's deploy prototxt, or only the caffemodel")
     control = _CONTROL.search(raw)
@@ -63,6 +72,7 @@ def read_text(path: Path) -> tuple[Tree, tuple[str, ...]]:
         )
     parser = _Parser(str(path), raw.decode("utf-8", errors="surrogateescape"))
     net = parser.message(NET, end="")
+    parser.finish()
     return net, tuple(parser.comments)
 
 
@@ -74,12 +84,16 @@ class _Parser:
         self.comments: list[str] = []
         self.matches = _TOKEN.finditer(source)
         self.left = MAX_TOKENS
+        self.open: list[Tree] = []  # the layers around the token, innermost last
+        self.faults: list[tuple[int, Tree | None, str]] = []  # offset, layer, what is wrong
         self.token: Token
         self._advance()
 
     def message(self, kind: Descriptor, end: str, line: int = 1) -> Tree:
         """Fields up to the closing mark `end` ('' for the end of the file)."""
         tree = Tree(line)
+        if kind.name in _LAYERS:
+            self.open.append(tree)
         table = fields(kind)
         while not self._closes(end, line):
             name, at = self._take("name", "a field name")
@@ -94,11 +108,14 @@ class _Parser:
                 if known.message is not None and len(values) > MAX_LAYERS:
                     self._fail(at, f"more than {MAX_LAYERS} messages '{name}' in one {kind.name}")
             elif name in tree:
-                self._fail(at, f"field '{name}' of {kind.name} stands twice; it may stand once")
+                self._note(at, f"field '{name}' of {kind.name} stands twice; it may stand once")
+                self._value(known, tree)
             else:
                 tree[name] = self._value(known, tree)
             if self.token.text in (";", ","):
                 self._advance()
+        if kind.name in _LAYERS:
+            self.open.pop()
         return tree
 
     def _closes(self, end: str, line: int) -> bool:
@@ -142,9 +159,13 @@ class _Parser:
             return self.message(field.message, _CLOSING[token.text], self._line(token.at))
         if field.kind == "string":
             return self._string(field)
-        value = self._scalar(field, token, tree) if token.kind in ("name", "number") else None
+        is_scalar = token.kind in ("name", "number")
+        value = self._scalar(field, token, tree) if is_scalar else None
         if value is None:
-            self._fail(token.at, f"field '{field.name}' needs a value of kind {field.kind}, found {_shown(token)}")
+            what = f"field '{field.name}' needs a value of kind {field.kind}, found {_shown(token)}"
+            if field.kind in _LIMITS:
+                what += f"; it takes whole numbers from {_LIMITS[field.kind][0]} to {_LIMITS[field.kind][1]}"
+            (self._note if is_scalar else self._fail)(token.at, what)
         self._advance()
         return value
 
@@ -236,15 +257,53 @@ class _Parser:
         if self.left < 0:
             self._fail(start, f"more than {MAX_TOKENS} words and signs, many times those of the largest networks")
         if kind == "fault":
-            self._fail(start, f"'{self.source[start : start + 16].split(chr(10))[0]}' is not valid here")
+            found = self.source[start : start + 16].split("\n")[0]
+            unclosed = found[0] in "\"'"
+            what = (
+                f"the string {found} has no closing {found[0]} in its line"
+                if unclosed
+                else f"'{found}' is not valid here"
+            )
+            self._fail(start, what)
         self.token = Token(kind, match[kind], start if kind != "end" else len(self.source.rstrip()))
 
     def _line(self, at: int) -> int:
         return bisect_right(self.lines, at)
 
+    def _note(self, at: int, what: str) -> None:
+        """A fault behind which reading can go on; `finish` raises it."""
+        self.faults.append((at, self.open[-1] if self.open else None, what))
+        if len(self.faults) >= MAX_FAULTS:
+            self._refuse()
+
     def _fail(self, at: int, what: str) -> NoReturn:
+        self.faults.append((at, self.open[-1] if self.open else None, what))
+        self._refuse()
+
+    def finish(self) -> None:
+        """Raise ReadError where there are faults: in the end, as a layer's name may stand behind the fault."""
+        if self.faults:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        found = [(*self._place(at), f"{_where(layer)}{_readable(what)}") for at, layer, what in self.faults]
+        if len(found) == 1:
+            line, column, what = found[0]
+            raise ReadError(f"{self.where}:{line}:{column}: {what}")
+        lines = [f"  - line {line}, column {column}: {what}" for line, column, what in found]
+        raise ReadError("\n".join([f"{self.where}: {len(found)} problems", *lines]))
+
+    def _place(self, at: int) -> tuple[int, int]:
+        """Line and column, from 1."""
         line = self._line(at)
-        raise ReadError(f"{self.where}:{line}:{at - self.lines[line - 1] + 1}: {_readable(what)}")
+        return line, at - self.lines[line - 1] + 1
+
+
+def _where(layer: Tree | None) -> str:
+    """The layer by its name, or by its line where it has none, or none yet."""
+    if layer is None:
+        return ""
+    return f"layer {_short(layer['name'])}: " if layer.get("name") else f"layer of line {layer.line}: "
 
 
 def _shown(token: Token) -> str:

@@ -137,7 +137,10 @@ def _from_v0(layer: Tree) -> Tree:
     kind = _type(layer)
     upgraded = _like(layer, {key: value for key, value in layer.items() if key != "layer"})
     upgraded.faults = [*layer.faults, *old.faults]
-    upgraded["type"] = TYPES.get(kind, kind)
+    if kind in TYPES:
+        upgraded["type"] = TYPES[kind]
+    elif kind:
+        upgraded.faults.append(Fault(old.line, f"field 'type' has no value '{kind}'; it has {', '.join(TYPES)}"))
     for key, value in old.items():
         new, takers = FIELDS.get(key, (key, ()))
         if key in KEPT:
@@ -146,7 +149,7 @@ def _from_v0(layer: Tree) -> Tree:
             upgraded.setdefault("transform_param", Tree())[TRANSFORM[key]] = value
         elif kind in takers:
             upgraded.setdefault(MESSAGES[kind], Tree())[new] = _fitting(MESSAGES[kind], new, value)
-        elif key != "type":
+        elif key != "type" and kind in TYPES:
             upgraded.faults.append(Fault(old.line, f"field '{key}' has no meaning for layers of type '{kind}'"))
     return upgraded
 

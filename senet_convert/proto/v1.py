@@ -66,12 +66,13 @@ OLD = frozenset({"type", *SPECS.values()})
 
 
 def upgrade(layer: Tree) -> Tree:
-    """One layer in today's form."""
+    """One layer in today's form; without a type where its own is NONE or unknown, which is a fault of it already."""
     upgraded = Tree(layer.line)
     upgraded.faults = layer.faults
     upgraded.update({key: value for key, value in layer.items() if key not in OLD})
-    kind = layer.get("type", "NONE")
-    upgraded["type"] = TYPES.get(kind, kind)
+    kind = layer.get("type", "")
+    if kind in TYPES:
+        upgraded["type"] = TYPES[kind]
     if kind in DATA and DATA[kind] in layer:
         _move_transform(upgraded, DATA[kind])
     columns = {new: layer[old] for new, old in SPECS.items() if old in layer}

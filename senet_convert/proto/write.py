@@ -59,7 +59,16 @@ def write_prototxt(net: NetDef, path: Path) -> None:
 
 
 def write_caffemodel(net: NetDef, path: Path) -> None:
-    """Definition and blobs. Raises ConvertError where the file would reach 2 GiB, which Caffe could not read."""
+    """Definition and blobs. Raises ConvertError where the file would reach 2 GiB, which Caffe could not read, and for a
+    layer of which a blob before others is left out.
+    """
+    for layer in net.layers:
+        numbers = [blob.number for blob in layer.blobs]
+        if any(number not in (None, i) for i, number in enumerate(numbers)):
+            raise ConvertError(
+                f"{path}: layer '{layer.name}' has blob {', '.join(map(str, numbers))} alone and shares others; a "
+                f"caffemodel holds all of a layer's or none. Convert {net.source} with its prototxt, then use to-caffe"
+            )
     size = sum(map(_size, _pieces(net)))
     if size > MAX_BYTES:
         blobs = sum(blob.data.nbytes for layer in net.layers for blob in layer.blobs)

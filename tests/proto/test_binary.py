@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from senet_convert.errors import ReadError
 from senet_convert.proto import NetDef, binary, read_caffemodel
@@ -125,6 +126,12 @@ def test_payloads_in_every_form_that_protobuf_allows(tmp_path: Path, blob: bytes
     data = blob_of(tmp_path, blob)["data"]
     assert data.dtype == np.dtype("<f4")
     assert data.tolist() == values
+
+
+def test_a_torn_piece_behind_unpacked_floats_is_refused(tmp_path: Path) -> None:
+    """Views of the file that live on in the traceback would keep it from being closed."""
+    said = fails(tmp_path, layer_of(loose(1, 2, 3, 4) + field(5, b"abc")))
+    assert "3 bytes of 4-byte floats at offset" in said
 
 
 def test_payloads_of_double_builds(tmp_path: Path) -> None:
@@ -305,6 +312,32 @@ OTHER_KINDS: dict[str, tuple[bytes, str]] = {
     "text": (b'name: "a"\r\nlayer { }\n', "it is a text file"),
     "text in utf-8": ('# ä\nname: "a"\n'.encode(), "it is a text file"),
     "blanks": (b"  \n", "it is a text file"),
+    "html behind a mark and blanks": (b"\xef\xbb\xbf\r\n\n<!DOCTYPE html>\n<html>", "a web page"),
+    "text in utf-16": ('name: "a"'.encode("utf-16"), "text in UTF-16: save it as UTF-8"),
+    "text in latin-1": ('# \xe4\xf6\nname: "a"\n'.encode("latin-1"), "it is a text file"),
+    "text cut inside a character": (("#" * 4095 + "\u00e4").encode() + b"\n", "it is a text file"),
+    "ones": (b"\xff" * 4096, "not a caffemodel, or damaged"),
+    "solverstate": (
+        b"\x08\x90\x4e" + field(2, b"/home/u/se_iter_10000.caffemodel") + field(3, field(5, floats(1))) + b"\x20\x02",
+        "it is a solverstate, which holds the training's state and no weights. Give the caffemodel that was saved "
+        "with it, 'se_iter_10000.caffemodel'",
+    ),
+    "solverstate of Windows": (b"\x08\x01" + field(2, rb"C:\se\a.caffemodel"), "with it, 'a.caffemodel'"),
+    "solverstate that names no weights": (b"\x08\x01" + field(3, field(5, floats(1))), "it is a solverstate"),
+    "solverstate without a history": (b"\x08\x01\x20\x02", "it is a solverstate"),
+    "an ONNX model": (
+        helper.make_model(helper.make_graph([], "g", [], []), producer_name="pytorch").SerializeToString(),
+        "it is an ONNX model. Give the caffemodel",
+    ),
+    "an ONNX model without a producer": (
+        helper.make_model(helper.make_graph([], "g", [], [])).SerializeToString(),
+        "it is an ONNX model",
+    ),
+    "what only begins like a solverstate": (b"\x08\x01" + field(40, b""), "it holds no layers"),
+    "a mean image of 2013": (
+        b"\x08\x01\x10\x03\x18\x02\x20\x02" + loose(*range(12)),
+        "a mean image (mean.binaryproto), which --mean",
+    ),
     "gzip": (gzip.compress(layer_of()), "gzip"),
     "zip": (zipped(), "zip archive"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),

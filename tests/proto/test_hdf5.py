@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from senet_convert.converter import graph
-from senet_convert.errors import GraphError, ReadError
-from senet_convert.proto import NetDef, hdf5, read_caffemodel, read_prototxt
+from senet_convert.errors import ConvertError, GraphError, ReadError
+from senet_convert.proto import NetDef, hdf5, kinds, read_caffemodel, read_prototxt
+from senet_convert.proto.write import write_caffemodel
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 GOLDEN = Path(__file__).parents[1] / "golden" / "hdf5_weights"
@@ -137,10 +138,26 @@ def test_a_layer_without_blobs_may_begin_another_name(tmp_path: Path) -> None:
     assert [layer.name for layer in net.layers] == ["block/conv"]
 
 
-@pytest.mark.parametrize("names", [["fc/1"], ["fc/0", "fc/2"], ["fc/0", "fc/x"], ["fc/00"]])
-def test_missing_blobs_are_refused(tmp_path: Path, names: list[str]) -> None:
-    said = fails(write(tmp_path, **{name: floats(1) for name in names}))
-    assert f"layer 'fc' holds the blobs {', '.join(name[3:] for name in names)}, not 0 to {len(names) - 1}" in said
+@pytest.mark.parametrize("odd", ["x", "00", "-1", "1.0", "\u0661", "9" * 5000])
+def test_blobs_that_are_not_numbered_are_refused(tmp_path: Path, odd: str) -> None:
+    said = fails(write(tmp_path, **{"fc/0": floats(1), f"fc/{odd}": floats(1)}))
+    assert f"layer 'fc' holds the blobs {odd}; Caffe numbers them 0, 1, 2 and so on" in said
+
+
+@pytest.mark.parametrize("numbers", [[1], [0, 2], [10, 9]])
+def test_blobs_keep_the_numbers_that_the_file_gives_them(tmp_path: Path, numbers: list[int]) -> None:
+    (layer,) = read(tmp_path, **{f"fc/{number}": np.full(1, number, "<f4") for number in numbers}).layers
+    assert [(blob.number, blob.data[0]) for blob in layer.blobs] == [(number, number) for number in sorted(numbers)]
+
+
+def test_what_is_left_out_before_another_blob_is_never_written_as_a_caffemodel(tmp_path: Path) -> None:
+    whole, gap = {"fc/0": floats(1), "fc/1": floats(2)}, {"conv/0": floats(1), "fc/1": floats(1)}
+    write_caffemodel(read(tmp_path, **whole), tmp_path / "net.caffemodel")
+    (layer,) = read_caffemodel(tmp_path / "net.caffemodel").layers
+    assert [(blob.number, blob.shape) for blob in layer.blobs] == [(None, (1,)), (None, (2,))]
+    with pytest.raises(ConvertError, match=r"layer 'fc' has blob 1 alone and shares others; .*net\.caffemodel\.h5"):
+        write_caffemodel(read(tmp_path, **gap), tmp_path / "gap.caffemodel")
+    assert not (tmp_path / "gap.caffemodel").exists()
 
 
 @pytest.mark.parametrize(
@@ -201,5 +218,5 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, size: int) -> None:
 def test_only_hdf5_files_are_taken_for_such(tmp_path: Path) -> None:
     assert hdf5.is_hdf5(GOLDEN / "net.caffemodel.h5")
     path = tmp_path / "x"
-    path.write_bytes(hdf5.MAGIC[:-1])
+    path.write_bytes(kinds.HDF5[:-1])
     assert not hdf5.is_hdf5(path)

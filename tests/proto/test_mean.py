@@ -27,6 +27,11 @@ def test_a_shape_and_doubles(tmp_path: Path) -> None:
     assert np.array_equal(found, IMAGE)
 
 
+def test_a_folder_is_no_mean_image(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="it is a folder"):
+        read_mean(tmp_path)
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import re
 import time
 from collections.abc import Mapping
@@ -221,8 +222,13 @@ ERRORS: dict[str, tuple[str, str, str]] = {
     "not closed": ('layer {\n  name: "a"\n', "2:12", "begins in line 1: '}' lacks"),
     "closed by the other mark": ("layer { > ", "1:9", "a field name is needed here, found '>'"),
     "closed twice": ("layer { } }", "1:11", "a field name is needed here, found '}'"),
-    "string not closed": ('name: "a\nlayer { }', "1:7", "is not valid here"),
-    "string in the next line": ('name: "a\\\nb"', "1:7", "is not valid here"),
+    "string not closed": ('name: "a\nlayer { }', "1:7", 'the string "a has no closing " in its line'),
+    "string in the next line": ("name: 'a\\\nb'", "1:7", "the string 'a\\ has no closing ' in its line"),
+    "string not closed in a layer": (
+        "layer { name: 'a' type: 'b }",
+        "1:25",
+        "layer 'a': the string 'b } has no closing '",
+    ),
     "unquoted string": ("name: a", "1:7", "a string for field 'name' is needed here, found 'a'"),
     "unknown escape": (r'name: "\q"', "1:7", r"'\q' is not an escape"),
     "hex escape without digits": (r'name: "\xg"', "1:7", r"'\x' is not an escape"),
@@ -232,7 +238,16 @@ ERRORS: dict[str, tuple[str, str, str]] = {
     "float for an integer": ("input_dim: 1.5", "1:12", "needs a value of kind int32, found '1.5'"),
     "integer too large": ("input_dim: 2147483648", "1:12", "needs a value of kind int32"),
     "integer of many digits": (f"input_dim: {'9' * 5000}", "1:12", "needs a value of kind int32, found '9999"),
-    "negative unsigned": ("layer { accuracy_param { top_k: -1 } }", "1:33", "needs a value of kind uint32"),
+    "negative unsigned": (
+        'layer { accuracy_param { top_k: -1 } name: "a" }',
+        "1:33",
+        "layer 'a': field 'top_k' needs a value of kind uint32, found '-1'; it takes whole numbers from 0 to 42949",
+    ),
+    "in a layer without a name": ("\nlayer { loss_weight: x }", "2:22", "layer of line 2: field 'loss_weight'"),
+    "in a layer of 2014": ("layers { name: 'a' convolution_param { pad: -1 } }", "1:45", "layer 'a': field 'pad'"),
+    "in a layer of 2013": ("layers { layer { pad: -1 name: 'a' } }", "1:23", "layer 'a': field 'pad'"),
+    "behind a layer": ("layer { name: 'a' } input_dim: x", "1:32", ": field 'input_dim'"),
+    "not readable in a layer": ("layer { name: 'a' top 3 }", "1:23", "layer 'a': ':' is needed here, found '3'"),
     "bad octal": ("input_dim: 08", "1:12", "needs a value of kind int32, found '08'"),
     "bad bool": ("force_backward: 2", "1:17", "needs a value of kind bool, found '2'"),
     "bad float": ("layer { loss_weight: one }", "1:22", "needs a value of kind float, found 'one'"),
@@ -269,6 +284,46 @@ def test_columns_count_characters_behind_a_byte_order_mark_and_crlf(tmp_path: Pa
 
 def test_what_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
     assert r"'\xff\xfe' is not valid here" in fails(tmp_path, b"name: \xff\xfe")
+
+
+def test_all_values_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    source = """layer { convolution_param { pad: -1 num_output: -4 } name: "a" }
+    layer { name: "b" type: "ReLU" type: "ReLU" pooling_param { } pooling_param { stride: -1 } }
+    layer { name: "c" top: 5 }"""
+    assert fails(tmp_path, source).splitlines() == [
+        f"{tmp_path / 'net.prototxt'}: 6 problems",
+        "  - line 1, column 34: layer 'a': field 'pad' needs a value of kind uint32, found '-1'; it takes whole "
+        "numbers from 0 to 4294967295",
+        "  - line 1, column 49: layer 'a': field 'num_output' needs a value of kind uint32, found '-4'; it takes whole "
+        "numbers from 0 to 4294967295",
+        "  - line 2, column 36: layer 'b': field 'type' of LayerParameter stands twice; it may stand once",
+        "  - line 2, column 67: layer 'b': field 'pooling_param' of LayerParameter stands twice; it may stand once",
+        "  - line 2, column 91: layer 'b': field 'stride' needs a value of kind uint32, found '-1'; it takes whole "
+        "numbers from 0 to 4294967295",
+        "  - line 3, column 28: layer 'c': a string for field 'top' is needed here, found '5'",
+    ]
+
+
+def test_a_file_of_very_many_faults_is_given_up(tmp_path: Path) -> None:
+    said = fails(tmp_path, "input_dim: x " * 1000).splitlines()
+    assert len(said) == text.MAX_FAULTS + 1
+
+
+OTHER_KINDS = {
+    "html": (b"\xef\xbb\xbf\r\n <!DOCTYPE html><html>", "a web page"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+    "gzip": (gzip.compress(b'name: "a"'), "gzip-compressed: unpack it"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "give it in the caffemodel's place"),
+    "utf-16": ('name: "a"'.encode("utf-16"), "UTF-16: save it as UTF-8"),
+    "utf-16, the other way round": (b"\xfe\xff" + 'name: "a"'.encode("utf-16-be"), "UTF-16: save it as UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), OTHER_KINDS.values(), ids=OTHER_KINDS)
+def test_files_of_other_kinds_are_named(tmp_path: Path, data: bytes, words: str) -> None:
+    said = fails(tmp_path, data)
+    assert said.startswith(f"{tmp_path / 'net.prototxt'}: not a text prototxt: it ")
+    assert words in said
 
 
 @pytest.mark.parametrize("source", [b"", b" \n\t\r\n", b"\xef\xbb\xbf"])

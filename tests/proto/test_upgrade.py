@@ -137,7 +137,7 @@ def test_faults_survive_the_upgrade(tmp_path: Path) -> None:
     layers { type: DATA data_param { scale: 1 baz: 3 } transform_param { qux: 4 } }"""
     first, second = text(tmp_path, source).layers
     assert [fault.text.split("'")[1] for fault in first.faults] == ["type", "foo", "bar"]
-    assert (first.type, first.line) == ("CONVOLUTIONS", 1)
+    assert (first.type, first.line) == ("", 1)
     assert sorted(fault.text.split("'")[1] for fault in second.faults) == ["baz", "qux"]
 
 
@@ -276,8 +276,21 @@ def test_v0_fields_without_meaning_become_faults(tmp_path: Path) -> None:
     ]
 
 
-def test_v0_types_that_caffe_did_not_know_keep_their_name(tmp_path: Path) -> None:
-    assert text(tmp_path, 'layers { layer { type: "warp" } }').layers[0].type == "warp"
+def test_types_that_a_form_does_not_know_are_one_fault(tmp_path: Path) -> None:
+    """Caffe refuses them: today's names and those of forks too."""
+    (old,) = text(tmp_path, 'layers { layer { type: "warp" num_output: 3 } }').layers
+    assert old.type == ""
+    assert [fault.text.split("; it has ")[0] for fault in old.faults] == ["field 'type' has no value 'warp'"]
+    for kind in ("WARP", "ReLU", "99"):
+        (layer,) = text(tmp_path, f"layers {{ type: {kind} }}").layers
+        assert layer.type == ""
+        assert [fault.text.split("; it has ")[0] for fault in layer.faults] == [f"field 'type' has no value '{kind}'"]
+
+
+@pytest.mark.parametrize("layers", ["layers { }", "layers { type: NONE }", "layers { layer { } }"])
+def test_layers_without_a_type_have_none(tmp_path: Path, layers: str) -> None:
+    (layer,) = both(tmp_path, layers).layers
+    assert (layer.type, layer.faults) == ("", ())
 
 
 def v0_layer(name: str, kind: str, bottom: str, top: str, extra: str = "") -> str:
