@@ -76,7 +76,12 @@ FAMILIES: dict[str, Family] = {
 
 
 def match(graph: Graph) -> Match | None:
-    """The family that a graph belongs to, whatever its layers are called; None where a single node does not fit."""
+    """The family that a graph belongs to, whatever its layers are called; None where a single node does not fit.
+
+    Also None where weights are not finite: a family's modules are PyTorch's own, which treat NaN otherwise than Caffe.
+    """
+    if not graph.accounts.sound:
+        return None
     for family in FAMILIES.values():
         with suppress(MatchError):
             return family.recognise(graph)

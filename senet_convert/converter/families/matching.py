@@ -125,6 +125,7 @@ class Walk:
         kernel, stride, padding, dilation = layer.spatial(2)
         require(layer.bias_term == bias, f"layer '{node.name}' has bias_term {layer.bias_term}")
         require(layer.axis in (1, -3) and set(dilation) == {1}, f"layer '{node.name}' is dilated, or not over H and W")
+        require(not layer.one_sided, f"layer '{node.name}' pads each side by itself")
         require(not any(layer.overhang(self.graph.shapes[x][2:])), f"the kernel of layer '{node.name}' exceeds its map")
         self._weights(node, path)
         conv = Conv(layer.num_output, size(kernel), size(stride), size(padding), layer.group)
@@ -151,7 +152,8 @@ class Walk:
     def relu(self, x: str, tap: Tap) -> str:
         """A ReLU that is zero below zero."""
         node = self.reader(x)
-        require(self.take(node, ReLU, x).negative_slope == 0, f"layer '{node.name}' is leaky")
+        layer = self.take(node, ReLU, x)
+        require(layer.negative_slope == 0 and not layer.relu6, f"layer '{node.name}' is leaky, or cut at 6")
         return self.output(node, tap)
 
     def pool(self, node: Node, x: str, path: str) -> tuple[Pool, str]:
@@ -162,10 +164,11 @@ class Walk:
             size(tuple(getattr(side, name) for side in sides)) for name in ("kernel", "stride", "pad")
         )
         require(all(2 * side.pad <= side.kernel for side in sides), f"layer '{node.name}' pads too much")
+        require(all(side.pad == side.after for side in sides), f"layer '{node.name}' pads each side by itself")
         if layer.pool == "MAX":
             require(not layer.global_pooling, f"layer '{node.name}' takes the global maximum")
             require(not any(side.empty for side in sides), f"layer '{node.name}' has an empty window")
-            pool = Pool("max", kernel, stride, padding, ceil=layer.round_mode == "CEIL")
+            pool = Pool("max", kernel, stride, padding, ceil=layer.rounds_up)
         elif all(side.kernel == side.size and side.pad == 0 for side in sides):
             pool = GLOBAL_POOL
         else:

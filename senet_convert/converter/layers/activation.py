@@ -17,7 +17,7 @@ from .base import Emitter, Layer, LayerFault, Shape, int64, scalar, scaled, time
 
 @dataclass(frozen=True)
 class ReLU(Layer):
-    """Caffe's ReLU (relu_layer.cpp): max(x, 0) + negative_slope * min(x, 0).
+    """Caffe's ReLU (relu_layer.cpp): max(x, 0) + negative_slope * min(x, 0), which is NaN for -inf and slope 0.
 
     With `relu6`, of a fork, it is min(max(x, 0), 6).
     """
@@ -39,20 +39,38 @@ class ReLU(Layer):
         x = bottoms[0]
         if self.relu6:
             return (torch.clamp(x, 0, 6),)
+        if not self.sound:
+            return (_bent(x, self.negative_slope),)
         return (F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """Relu, LeakyRelu, or Clip."""
+        """Relu, LeakyRelu, or Clip; Max, Min, Mul and Add where values may be infinite."""
         if self.relu6:
             return (emit("Clip", [bottoms[0], scalar(emit, 0), scalar(emit, 6)]),)
+        if not self.sound:
+            return (_emit_bent(emit, bottoms[0], scalar(emit, self.negative_slope)),)
         if self.negative_slope:
             return (emit("LeakyRelu", [bottoms[0]], alpha=self.negative_slope),)
         return (emit("Relu", [bottoms[0]]),)
 
 
+def _bent(x: Tensor, slope: Tensor | float) -> Tensor:
+    """Caffe's formula as it stands: the slope is multiplied by 0 too."""
+    return torch.clamp(x, min=0) + slope * torch.clamp(x, max=0)
+
+
+def _emit_bent(emit: Emitter, x: str, slope: str) -> str:
+    """The same in ONNX; Max and Min pass NaN on, in onnxruntime as in C++ with x in front."""
+    zero = scalar(emit, 0)
+    return emit("Add", [emit("Max", [x, zero]), emit("Mul", [slope, emit("Min", [x, zero])])])
+
+
 @dataclass(frozen=True)
 class PReLU(Layer):
-    """Caffe's PReLU (prelu_layer.cpp): max(x, 0) + a * min(x, 0), with one learned a per channel, or one for all."""
+    """Caffe's PReLU (prelu_layer.cpp): max(x, 0) + a * min(x, 0), with one learned a per channel, or one for all.
+
+    An a that is NaN or infinite makes NaN of values above 0 too.
+    """
 
     channel_shared: bool = False
 
@@ -71,7 +89,10 @@ class PReLU(Layer):
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""
-        return (F.prelu(bottoms[0], weights[0]),)
+        x, slope = bottoms[0], weights[0]
+        if not self.sound:
+            return (_bent(x, slope.reshape(-1, *(1,) * (x.ndim - 2))),)
+        return (F.prelu(x, slope),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """PRelu, with the slopes lined up with the channels."""
@@ -79,7 +100,7 @@ class PReLU(Layer):
         space = len(emit.shape(x)) - 2
         if emit.shape(slope) and space:
             slope = emit("Unsqueeze", [slope, emit.constant(int64(*range(1, space + 1)))])
-        return (emit("PRelu", [x, slope]),)
+        return (emit("PRelu", [x, slope]) if self.sound else _emit_bent(emit, x, slope),)
 
 
 @dataclass(frozen=True)
@@ -163,7 +184,7 @@ class Swish(Layer):
 
 @dataclass(frozen=True)
 class Clip(Layer):
-    """Caffe's Clip (clip_layer.cpp): max(min, min(x, max))."""
+    """Caffe's Clip (clip_layer.cpp): max(min, min(x, max)), by comparisons that make `min` of NaN."""
 
     min: float
     max: float
@@ -177,11 +198,14 @@ class Clip(Layer):
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""
-        return (torch.clamp(bottoms[0], self.min, self.max),)
+        x = torch.clamp(bottoms[0], self.min, self.max)
+        return (x if self.sound else torch.where(torch.isnan(x), self.min, x),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """Clip."""
-        return (emit("Clip", [bottoms[0], scalar(emit, self.min), scalar(emit, self.max)]),)
+        """Clip; then IsNaN and Where, where there may be NaN."""
+        x, low = bottoms[0], scalar(emit, self.min)
+        y = emit("Clip", [x, low, scalar(emit, self.max)])
+        return (y if self.sound else emit("Where", [emit("IsNaN", [x]), low, y]),)
 
 
 @dataclass(frozen=True)

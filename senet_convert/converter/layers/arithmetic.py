@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -91,9 +91,10 @@ class Exp(Layer):
 
     @property
     def factors(self) -> tuple[float, float]:
-        """The factors inside and outside of exp()."""
+        """The factors inside and outside of exp(). The outer one is infinite, as in Caffe, where float32 ends."""
         base = 1.0 if self.base == -1 else log(self.base)
-        return base * self.scale, exp(base * self.shift)
+        with np.errstate(over="ignore"):
+            return base * self.scale, float(np.float32(np.exp(base * self.shift)))
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """As written above."""

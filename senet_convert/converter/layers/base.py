@@ -46,15 +46,18 @@ class Emitter(Protocol):
     def array(self, weight: str) -> Array:
         """The values of one of the layer's weights."""
 
-    def finite(self, weight: str) -> bool:
-        """Whether all values of the layer's weights are finite: known since they were read, so it costs nothing."""
-
 
 @dataclass(frozen=True)
 class Layer:
-    """The base of all layer types; see the module's docstring. `tops` is how many tops the file names."""
+    """The base of all layer types; see the module's docstring.
+
+    Not of the prototxt are `tops`, how many tops the file names, and `sound`: whether every weight of the network is
+    finite, so that no value need be NaN or infinite. Where it is False, layers do with these what Caffe's C++ does;
+    where it is True they use what is quickest.
+    """
 
     tops: int = field(default=1, kw_only=True)
+    sound: bool = field(default=True, kw_only=True)
 
     message: ClassVar[str] = ""  # the prototxt message with its parameters, such as convolution_param
     ignored: ClassVar[frozenset[str]] = WITHOUT_EFFECT
@@ -70,7 +73,7 @@ class Layer:
     def parse(cls, params: Mapping[str, Any], tops: int = 1) -> Self:
         """The layer with the parameters that a file sets. Raises LayerFault for one that it does not know."""
         given = params.get(cls.message, {}) if cls.message else {}
-        known = {field.name for field in fields(cls)} - {"tops"}
+        known = {field.name for field in fields(cls)} - {"tops", "sound"}
         unknown = sorted(set(given) - known - cls.ignored)
         if unknown:
             raise LayerFault(f"{cls.message}: {', '.join(unknown)} is not supported for layers of type {cls.__name__}")
@@ -78,7 +81,7 @@ class Layer:
         missing = sorted(required - set(given))
         if missing:
             raise LayerFault(f"{cls.message} lacks {', '.join(missing)}, which has no default")
-        layer = cls(**{key: value for key, value in given.items() if key in known}, tops=tops)
+        layer = cls(**{key: _plain(value) for key, value in given.items() if key in known}, tops=tops)
         layer.validate()
         return layer
 
@@ -88,6 +91,11 @@ class Layer:
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """Shapes of the tops; raises LayerFault where Caffe's shape arithmetic has no answer."""
         return tuple(bottoms)
+
+    @classmethod
+    def works_in_place(cls, params: Mapping[str, Any]) -> bool:  # noqa: ARG003 - for types that override it
+        """`in_place` with the parameters that a file sets: for types of which only some forms can."""
+        return cls.in_place
 
     def shares(self, bottoms: int) -> bool:
         """Whether Caffe's top is the same memory as its bottom, where the layer has so many bottoms."""
@@ -119,6 +127,10 @@ class Layer:
         """The arrays that compute, from those in the file: one for each of `weight_names` that is in use."""
         return tuple(blobs)
 
+    def doubt(self, blobs: Sequence[Array]) -> str:
+        """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""
+        return ""
+
     def names(self, count: int) -> tuple[str, ...]:
         """Names of the arrays that `prepare` makes of `count` blobs."""
         return self.weight_names[:count]
@@ -134,6 +146,13 @@ class Layer:
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-accumulates of one forward pass; counted for what dominates: convolutions and inner products."""
         return 0
+
+
+def _plain(value: Any) -> Any:
+    """Messages as dicts, all the way down: what holds a read-only view can be neither copied nor pickled."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return tuple(_plain(item) for item in value) if isinstance(value, tuple) else value
 
 
 def _is_required(field: Field[Any]) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -109,6 +109,8 @@ class Scale(_Operand):
 
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """s where it is learned, then b."""
+        if self.bias_term:  # Caffe's b asks for the axis, even where s is a number that needs none
+            axis_of(self.axis, len(bottoms[0]))
         return (self.operand_shape(bottoms),) * ((len(bottoms) == 1) + self.bias_term)
 
     def names(self, count: int) -> tuple[str, ...]:
@@ -155,7 +157,9 @@ class Bias(_Operand):
 class Eltwise(Layer):
     """Caffe's Eltwise (eltwise_layer.cpp): the product, the sum or the maximum of bottoms of one shape.
 
-    SUM takes one coefficient per bottom. In place SUM would lose its first bottom, which Caffe sets to 0 to begin with.
+    SUM takes one coefficient per bottom. MAX compares, so that NaN counts where the bottom that is compared against
+    holds it: a > b ? a : b of the first two, then c > top ? c : top. In place SUM and MAX would lose their first
+    bottom, which Caffe overwrites to begin with.
     """
 
     operation: str = "SUM"
@@ -164,7 +168,11 @@ class Eltwise(Layer):
 
     message: ClassVar[str] = "eltwise_param"
     takes: ClassVar[tuple[int, int | None]] = (2, None)
-    in_place: ClassVar[bool] = False
+
+    @classmethod
+    def works_in_place(cls, params: Mapping[str, Any]) -> bool:
+        """A product is taken value by value."""
+        return bool(params.get(cls.message, {}).get("operation") == "PROD")
 
     def validate(self) -> None:
         """Caffe takes coefficients for sums, and passes over those of MAX."""
@@ -182,6 +190,8 @@ class Eltwise(Layer):
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """One after the other, as Caffe does."""
+        if self.operation == "MAX" and not self.sound:
+            return (reduce(lambda top, x: torch.where(x > top, x, top), [bottoms[1], bottoms[0], *bottoms[2:]]),)
         combine: dict[str, Callable[[Tensor, Tensor], Tensor]]
         combine = {"SUM": operator.add, "PROD": operator.mul, "MAX": torch.maximum}
         if self.operation == "SUM" and self.coeff:
@@ -189,7 +199,10 @@ class Eltwise(Layer):
         return (reduce(combine[self.operation], bottoms),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """A chain of Add, Mul or Max."""
+        """A chain of Add, Mul or Max; of Greater and Where, where there may be NaN."""
+        if self.operation == "MAX" and not self.sound:
+            chain = [bottoms[1], bottoms[0], *bottoms[2:]]
+            return (reduce(lambda top, x: emit("Where", [emit("Greater", [x, top]), x, top]), chain),)
         op = {"SUM": "Add", "PROD": "Mul", "MAX": "Max"}[self.operation]
         if self.operation == "SUM" and self.coeff:
             bottoms = [scaled(emit, x, factor) for x, factor in zip(bottoms, self.coeff, strict=True)]

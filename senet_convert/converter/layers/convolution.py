@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812
@@ -13,13 +13,16 @@ from torch import Tensor
 
 from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, times
 
+MOST_AXES = 3  # spatial ones that PyTorch convolves over
+
 
 @dataclass(frozen=True)
 class Convolution(Layer):
     """Caffe's Convolution (conv_layer.cpp, base_conv_layer.cpp), N-d, with groups; bottoms share the weights.
 
     The output size is (H + 2p - (d(k - 1) + 1)) / s + 1 in C++ integers, which round towards zero. `pad_t` and so on,
-    of a fork, pad each side of two spatial axes by itself; their sum stands for 2p then.
+    of a fork, pad each side of two spatial axes by itself; their sum stands for 2p then. Without spatial axes each
+    group is an inner product, whatever kernel, stride, pad and dilation say.
     """
 
     num_output: int
@@ -75,7 +78,7 @@ class Convolution(Layer):
         pad = self._per_axis("pad", self.pad, self.pad_h, self.pad_w, rank, 0)
         pad = (self.pad_t, self.pad_l) if self.one_sided else pad
         dilation = self._per_axis("dilation", self.dilation, None, None, rank, 1)
-        if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
+        if any(value < 1 for value in (*kernel, *stride, *dilation)):
             raise LayerFault(
                 f"kernel {times(kernel)}, stride {times(stride)}, dilation {times(dilation)}: all must be at least 1"
             )
@@ -87,13 +90,17 @@ class Convolution(Layer):
         if h is not None or w is not None:
             if values:
                 raise LayerFault(f"{name} is given both as one value and as {name}_h, {name}_w")
-            if rank != 2 or (default is None and (h is None or w is None)):
-                raise LayerFault(f"{name}_h and {name}_w need each other and two spatial axes; here are {rank}")
-            return (h if h is not None else default or 0, w if w is not None else default or 0)
+            if rank != 2:
+                raise LayerFault(f"{name}_h and {name}_w are for two spatial axes; here are {rank}")
+            if default != 0 and (h is None or w is None):
+                raise LayerFault(f"{name}_h and {name}_w need each other: Caffe takes 0 for the one that is not given")
+            return (h or 0, w or 0)
         if not values and default is not None:
             return (default,) * rank
         if len(values) == 1:
             return values * rank
+        if not values and rank:
+            raise LayerFault("no kernel is given: kernel_size, or kernel_h and kernel_w")
         if len(values) != rank:
             raise LayerFault(f"{len(values)} values of {name} for {rank} spatial axes")
         return tuple(values)
@@ -103,6 +110,11 @@ class Convolution(Layer):
         for other in bottoms[1:]:
             if other != bottoms[0]:
                 raise LayerFault(f"bottoms that share weights need one shape: {times(bottoms[0])} and {times(other)}")
+        axes = len(bottoms[0]) - axis_of(self.axis, len(bottoms[0])) - 1
+        if axes > MOST_AXES:
+            raise LayerFault(
+                f"a bottom of shape {times(bottoms[0])} has {axes} spatial axes; at most {MOST_AXES} can be converted"
+            )
         return tuple(self._shape(bottom) for bottom in bottoms)
 
     def _shape(self, bottom: Shape) -> Shape:
@@ -110,11 +122,9 @@ class Convolution(Layer):
         channels, space = bottom[axis], bottom[axis + 1 :]
         if channels % self.group:
             raise LayerFault(f"{channels} input channels are not divisible by group {self.group}")
-        if not space:
-            raise LayerFault(f"a bottom of shape {times(bottom)} has no spatial axes after axis {axis}")
         kernel, stride, pad, dilation = self.spatial(len(space))
         out = self.out(space, kernel, stride, pad, dilation)
-        if min(out) < 1:
+        if any(size < 1 for size in out):
             raise LayerFault(
                 f"kernel {times(kernel)}, stride {times(stride)}, pad {times(pad)}, dilation {times(dilation)} on a "
                 f"{times(space)} map leaves {times(out)}: the map is too small for the kernel"
@@ -143,17 +153,26 @@ class Convolution(Layer):
             for size, k, p, end, d in zip(space, kernel, pad, self.after(pad), dilation, strict=True)
         )
 
+    @property
+    def over_one_cell(self) -> Self:
+        """Of a layer without spatial axes: the same over one axis of length 1, which is what engines know."""
+        return replace(self, kernel_size=(1,), stride=(), pad=(), dilation=())
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own convolution."""
         rank = weights[0].ndim - 2
+        if not rank:
+            cells = self.over_one_cell.torch([x[..., None] for x in bottoms], [weights[0][..., None], *weights[1:]])
+            return tuple(y[..., 0] for y in cells)
         convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
         _, stride, pad, dilation = self.spatial(rank)
         bias = weights[1] if self.bias_term else None
         tops = []
         for x in bottoms:
             over = self.overhang(tuple(x.shape[-rank:]))
-            even = (0,) * rank if self.one_sided else pad  # torch pads both sides alike; the rest is done before
-            if any(over) or self.one_sided:
+            before = self.one_sided or not self.sound  # torch pads both sides alike, and may skip what it pads
+            even = (0,) * rank if before else pad
+            if any(over) or before:
                 ends = [(p - e, p_end + n - e) for p, p_end, e, n in zip(pad, self.after(pad), even, over, strict=True)]
                 x = F.pad(x, [n for sides in reversed(ends) for n in sides])
             flat = x.reshape(-1, *x.shape[-rank - 1 :])
@@ -165,34 +184,54 @@ class Convolution(Layer):
         """Conv."""
         bottom = emit.shape(bottoms[0])
         space = bottom[axis_of(self.axis, len(bottom)) + 1 :]
-        kernel, stride, pad, dilation = self.spatial(len(space))
-        ends = [p + extra for p, extra in zip(self.after(pad), self.overhang(space), strict=True)]
+        layer, operands = self._for_engine(emit, weights, len(space))
+        kernel, stride, pad, dilation = layer.spatial(len(space) or 1)
+        ends = [p + extra for p, extra in zip(self.after(pad), layer.overhang(space or (1,)), strict=True)]
         attributes = {"kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation)}
-        poison = None if emit.finite(weights[0]) else self._poison(emit.array(weights[0]))
+        poison = None if self.sound or not space else self._poison(emit.array(weights[0]), space)
         tops = []
         for x in bottoms:
             flat = self.as_images(emit, x, bottom)
-            y = emit("Conv", [flat, *weights], pads=[*pad, *ends], group=self.group, **attributes)
+            y = emit("Conv", [flat, *operands], pads=[*pad, *ends], group=self.group, **attributes)
             if poison is not None:
                 y = emit("Add", [y, emit.constant(poison)])
             tops.append(self.as_images(emit, y, self._shape(bottom), back=True))
         return tuple(tops)
 
+    def _for_engine(self, emit: Emitter, weights: Sequence[str], axes: int) -> tuple[Self, Sequence[str]]:
+        """The layer and its weights as ONNX wants them: with a spatial axis at least."""
+        if axes:
+            return self, weights
+        return self.over_one_cell, [emit("Unsqueeze", [weights[0], emit.constant(int64(2))]), *weights[1:]]
+
     def as_images(self, emit: Emitter, value: str, shape: Shape, back: bool = False) -> str:
-        """What stands before the channels as one axis, as ONNX wants it; `back`: as the axes of `shape` again."""
+        """What stands before the channels as one axis, and behind them one cell where there is no spatial axis, as ONNX
+        wants it; `back`: as the axes of `shape` again.
+        """
         axis = axis_of(self.axis, len(shape))
-        if axis == 1:
+        if axis == 1 and len(shape) > 2:
             return value
         leading = (-1, *shape[1:axis]) if axis else ()
-        return emit("Reshape", [value, emit.constant(int64(*(leading if back else (-1,)), *shape[axis:]))])
+        dims = (*leading, *shape[axis:]) if back else (-1, *shape[axis:], *(() if shape[axis + 1 :] else (1,)))
+        return emit("Reshape", [value, emit.constant(int64(*dims))])
 
-    @staticmethod
-    def _poison(weight: Array) -> Array | None:
-        """NaN for the channels whose weights hold one: Caffe multiplies it by padding too, where runtimes skip that."""
-        channels = np.isnan(weight.reshape(len(weight), -1)).any(axis=1)
-        if not channels.any():
-            return None
-        return np.where(channels, np.float32(np.nan), np.float32(0)).reshape(-1, *(1,) * (weight.ndim - 2))
+    def _poison(self, weight: Array, space: Shape) -> Array | None:
+        """(num_output, spatial...) of the top, NaN where a weight that is not finite meets padding, else 0: Caffe
+        multiplies the two, where runtimes skip padding. None where they never meet.
+        """
+        broken: Array = np.any(~np.isfinite(weight), axis=1)  # (num_output, kernel...)
+        kernel, stride, pad, dilation = self.spatial(len(space))
+        out = self.out(space, kernel, stride, pad, dilation)
+        met = np.zeros((self.num_output, *out), bool)
+        for cell in np.argwhere(broken.any(axis=0)):
+            reached = [
+                np.arange(o) * s - p + k * d for o, s, p, k, d in zip(out, stride, pad, cell, dilation, strict=True)
+            ]
+            inside = np.ix_(*((at >= 0) & (at < size) for at, size in zip(reached, space, strict=True)))
+            outside = np.ones(out, bool)
+            outside[inside] = False
+            met |= np.multiply.outer(broken[(slice(None), *cell)], outside)
+        return np.where(met, np.float32(np.nan), np.float32(0)) if met.any() else None
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Output values times the weights that each of them meets."""
@@ -212,6 +251,11 @@ class InnerProduct(Layer):
     message: ClassVar[str] = "inner_product_param"
     in_place: ClassVar[bool] = False
     weight_names: ClassVar[tuple[str, ...]] = ("weight", "bias")
+
+    def validate(self) -> None:
+        """At least one output."""
+        if self.num_output < 1:
+            raise LayerFault(f"num_output is {self.num_output}; it must be at least 1")
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(leading..., K) -> (leading..., num_output)."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .base import Array, Emitter, LayerFault, Shape, axis_of, int64
+from .base import Array, Emitter, LayerFault, Shape, axis_of, int64, times
 from .convolution import Convolution
 
 
@@ -46,6 +46,9 @@ class Deconvolution(Convolution):
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own transposed convolution."""
         rank = weights[0].ndim - 2
+        if not rank:
+            cells = self.over_one_cell.torch([x[..., None] for x in bottoms], [weights[0][..., None], *weights[1:]])
+            return tuple(y[..., 0] for y in cells)
         convolve = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[rank]
         _, stride, pad, dilation = (list(values) for values in self.spatial(rank))
         bias = weights[1] if self.bias_term else None
@@ -59,12 +62,14 @@ class Deconvolution(Convolution):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """ConvTranspose."""
         bottom = emit.shape(bottoms[0])
-        kernel, stride, pad, dilation = self.spatial(len(bottom) - axis_of(self.axis, len(bottom)) - 1)
+        axes = len(bottom) - axis_of(self.axis, len(bottom)) - 1
+        layer, operands = self._for_engine(emit, weights, axes)
+        kernel, stride, pad, dilation = layer.spatial(axes or 1)
         attributes = {"kernel_shape": list(kernel), "strides": list(stride), "dilations": list(dilation)}
         tops = []
         for x in bottoms:
             flat = self.as_images(emit, x, bottom)
-            y = emit("ConvTranspose", [flat, *weights], pads=[*pad, *pad], group=self.group, **attributes)
+            y = emit("ConvTranspose", [flat, *operands], pads=[*pad, *pad], group=self.group, **attributes)
             tops.append(self.as_images(emit, y, self.shapes([bottom])[0], back=True))
         return tuple(tops)
 
@@ -95,6 +100,8 @@ class Im2col(Convolution):
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(N, C, spatial...) -> (N, C * kernel, spatial...)."""
         axis = axis_of(self.axis, len(bottoms[0]))
+        if axis == len(bottoms[0]) - 1:
+            raise LayerFault(f"a bottom of shape {times(bottoms[0])} has no spatial axes after axis {axis}")
         top = self._shape(bottoms[0])
         kernel = self.spatial(len(top) - axis - 1)[0]
         return ((*top[:axis], bottoms[0][axis] * prod(kernel), *top[axis + 1 :]),)
@@ -142,7 +149,7 @@ class Im2col(Convolution):
             x = emit("Gather", [x, emit.constant(taken.astype(np.int64))], axis=len(still) + 2 * i)
         top = self.shapes([shape])[0]
         columns = emit("Transpose", [x], perm=order)
-        return (emit("Reshape", [columns, emit.constant(int64(-1 if len(still) > 1 else top[0], *top[1:]))]),)
+        return (emit("Reshape", [columns, emit.constant(int64(-1, *top[1:]))]),)
 
     def macs(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """None."""

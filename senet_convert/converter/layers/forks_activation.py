@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from .activation import ReLU
 from .base import Emitter, Layer, Shape, axis_of, scalar
 
 
@@ -49,11 +50,11 @@ class CReLU(Layer):
         return (F.leaky_relu(both, self.negative_slope),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """Neg, Concat, Relu or LeakyRelu."""
+        """Neg, Concat, then as ReLU."""
         x = bottoms[0]
         axis = axis_of(self.concat_axis, len(emit.shape(x)))
         both = emit("Concat", [x, emit("Neg", [x])], axis=axis)
-        return (emit("LeakyRelu", [both], alpha=self.negative_slope) if self.negative_slope else emit("Relu", [both]),)
+        return ReLU(self.negative_slope, sound=self.sound).onnx(emit, [both], [])
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,10 +40,25 @@ class BatchNorm(Layer):
                 "on the images beside it. Set it to true in the prototxt to use the trained statistics"
             )
 
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom, whose second axis holds the channels."""
+        if len(bottoms[0]) < 2:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; BatchNorm needs two axes (N, C, ...) or more")
+        return (bottoms[0],)
+
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(C,), (C,), (1,): mean, variance and the factor that both are to be divided by."""
-        channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
+        channels = bottoms[0][1]
         return ((channels,), (channels,), (1,))
+
+    def doubt(self, blobs: Sequence[Array]) -> str:
+        """A factor of 0: nothing has been summed up yet."""
+        if blobs[2][0] != 0:
+            return ""
+        return (
+            "blob 2, which mean and variance are divided by, is 0: Caffe takes both as 0 then. Was it saved before any "
+            "training? Layers"
+        )
 
     def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
         """Mean and variance in float32, multiplied as Caffe does."""
@@ -95,7 +110,9 @@ class LRN(Layer):
 
     ACROSS_CHANNELS: x * (k + alpha / n * S) ^ -beta, S the sum of x^2 over the n channels around x.
     WITHIN_CHANNEL: x * (1 + alpha * A) ^ -beta, A the mean of x^2 over the n x n cells around x, where cells outside
-    the map count as 0; k is passed over. In place Caffe would overwrite what it still has to multiply with.
+    the map count as 0; k is passed over. Caffe makes S from that of the channel before, adding and subtracting: what is
+    NaN or infinite leaves NaN in all channels behind it. Across channels it cannot work in place: it would overwrite
+    what it still has to multiply with.
     """
 
     local_size: int = 5
@@ -105,7 +122,11 @@ class LRN(Layer):
     k: float = 1.0
 
     message: ClassVar[str] = "lrn_param"
-    in_place: ClassVar[bool] = False
+
+    @classmethod
+    def works_in_place(cls, params: Mapping[str, Any]) -> bool:
+        """Within a channel the last step is a product, value by value."""
+        return bool(params.get(cls.message, {}).get("norm_region") == "WITHIN_CHANNEL")
 
     def validate(self) -> None:
         """Windows have a middle."""
@@ -128,8 +149,10 @@ class LRN(Layer):
         across = self.norm_region == "ACROSS_CHANNELS"
         n, p = self.local_size, (self.local_size - 1) // 2
         squares = (x * x).flatten(2).unsqueeze(1) if across else x * x  # channels as rows
-        mean = F.avg_pool2d(squares, (n, 1 if across else n), 1, (p, 0 if across else p))
-        return (x * (self._k + self.alpha * mean.reshape(x.shape)) ** -self.beta,)
+        mean = F.avg_pool2d(squares, (n, 1 if across else n), 1, (p, 0 if across else p)).reshape(x.shape)
+        if across and not self.sound and p + 1 < x.shape[1]:
+            mean = mean + F.pad(torch.cumsum(0 * (x * x), 1), (0, 0, 0, 0, p + 1, -p - 1))
+        return (x * (self._k + self.alpha * mean) ** -self.beta,)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Mul, AveragePool, Mul, Add, Pow, Mul. ONNX's LRN would do across channels, but onnxruntime's adds and
@@ -138,11 +161,16 @@ class LRN(Layer):
         x = bottoms[0]
         _, channels, height, width = emit.shape(x)
         n, p = self.local_size, (self.local_size - 1) // 2
-        mean = emit("Mul", [x, x])
+        mean = squares = emit("Mul", [x, x])
         if self.norm_region == "ACROSS_CHANNELS":  # channels as rows
             mean = emit("Reshape", [mean, emit.constant(int64(-1, 1, channels, height * width))])
             mean = emit("AveragePool", [mean], kernel_shape=[n, 1], pads=[p, 0, p, 0], count_include_pad=1)
             mean = emit("Reshape", [mean, emit.constant(int64(-1, channels, height, width))])
+            if not self.sound and p + 1 < channels:
+                nothing = emit("Mul", [squares, scalar(emit, 0)])
+                passed = emit("CumSum", [nothing, emit.constant(np.asarray(1, np.int64))])
+                shift = emit.constant(int64(0, p + 1, 0, 0, 0, -p - 1, 0, 0))
+                mean = emit("Add", [mean, emit("Pad", [passed, shift])])
         else:
             mean = emit("AveragePool", [mean], kernel_shape=[n, n], pads=[p] * 4, count_include_pad=1)
         base = emit("Add", [scaled(emit, mean, self.alpha), scalar(emit, self._k)])
@@ -153,7 +181,8 @@ class LRN(Layer):
 class MVN(Layer):
     """Caffe's MVN (mvn_layer.cpp), mean-variance normalisation: (x - mean) / (deviation + eps), per image and channel.
 
-    `across_channels` takes both over whole images; without `normalize_variance` only the mean is subtracted.
+    `across_channels` takes both over whole images; without `normalize_variance` only the mean is subtracted. The top
+    always has four axes, in place too: those that the bottom lacks have length 1.
     """
 
     normalize_variance: bool = True
@@ -163,32 +192,32 @@ class MVN(Layer):
     message: ClassVar[str] = "mvn_param"
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        """As the bottom."""
-        if not 1 <= len(bottoms[0]) <= 4:
-            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; MVN needs one to four axes")
-        return (bottoms[0],)
+        """(N, C, H, W), whatever the bottom has of them."""
+        rank = len(bottoms[0])
+        if rank > 4:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; MVN takes at most four axes")
+        return ((*bottoms[0], *(1,) * (4 - rank)),)
 
-    def _axes(self, rank: int) -> list[int]:
-        """The axes that are averaged over; none where each value stands alone."""
-        return list(range(1 if self.across_channels else 2, rank))
+    @property
+    def _axes(self) -> list[int]:
+        """The axes that are averaged over."""
+        return [1, 2, 3] if self.across_channels else [2, 3]
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In Caffe's order."""
-        x = bottoms[0]
-        axes = self._axes(x.ndim)
-        if not axes:
-            return (x - x,)
+        x = bottoms[0].reshape(*bottoms[0].shape, *(1,) * (4 - bottoms[0].ndim))
+        axes = self._axes
         y = x - x.mean(axes, keepdim=True)
         if not self.normalize_variance:
             return (y,)
         return (y / (torch.sqrt((y * y).mean(axes, keepdim=True)) + self.eps),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """ReduceMean, Sub; then Mul, ReduceMean, Sqrt, Add, Div."""
-        x = bottoms[0]
-        axes = self._axes(len(emit.shape(x)))
-        if not axes:
-            return (emit("Sub", [x, x]),)
+        """Unsqueeze, ReduceMean, Sub; then Mul, ReduceMean, Sqrt, Add, Div."""
+        x, axes = bottoms[0], self._axes
+        rank = len(emit.shape(x))
+        if rank < 4:
+            x = emit("Unsqueeze", [x, emit.constant(int64(*range(rank, 4)))])
         y = emit("Sub", [x, reduced(emit, "ReduceMean", x, axes)])
         if not self.normalize_variance:
             return (y,)

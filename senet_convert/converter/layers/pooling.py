@@ -18,6 +18,17 @@ from .base import Array, Emitter, Layer, LayerFault, Shape, int64, scalar, times
 LOWEST = float(np.finfo(np.float32).min)  # -FLT_MAX: where Caffe's maximum starts, and stays in an empty window
 
 
+def floored(x: Tensor) -> Tensor:
+    """NaN and -inf as -FLT_MAX: Caffe's maximum starts there, and takes what compares as larger only."""
+    return torch.where(x > LOWEST, x, LOWEST)
+
+
+def emit_floored(emit: Emitter, x: str) -> str:
+    """The same in ONNX."""
+    lowest = scalar(emit, LOWEST)
+    return emit("Where", [emit("Greater", [x, lowest]), x, lowest])
+
+
 @dataclass(frozen=True)
 class Windows:
     """The windows along one axis: they start at i * stride - pad, for i in range(out); `after` is the pad behind."""
@@ -51,7 +62,7 @@ class Pooling(Layer):
 
     Of forks are `ceil_mode`, which overrules `round_mode`, and a pad for each side, such as `pad_t`.
     A second top of MAX pooling says where in its plane each maximum stands, as h * W + w: the first of equal ones, and
-    -1 for an empty window.
+    -1 for an empty window, and for one of NaN and -inf alone, see `floored`.
     """
 
     pool: str = "MAX"
@@ -86,6 +97,7 @@ class Pooling(Layer):
             raise LayerFault(f"pool: {self.pool} is for training; at inference there is MAX and AVE")
         if self.tops == 2 and self.pool != "MAX":
             raise LayerFault(f"a second top tells where the maxima stand; pool: {self.pool} has one top only")
+        self._refuse_two_spellings()
         sized = self.kernel_size is not None or self.kernel_h is not None or self.kernel_w is not None
         if self.global_pooling:
             if sized:
@@ -108,11 +120,27 @@ class Pooling(Layer):
             if max(pads) >= kernel:
                 raise LayerFault(f"pad {max(pads)} with kernel {kernel}; Caffe wants the pad smaller than the kernel")
 
+    def _refuse_two_spellings(self) -> None:
+        """Stride and pad are one value, or one for each axis: nothing tells which of two spellings is meant."""
+        for name in ("stride", "pad"):
+            sides = getattr(self, f"{name}_h"), getattr(self, f"{name}_w")
+            if sides == (None, None):
+                continue
+            if getattr(self, name) is not None:
+                raise LayerFault(f"{name} is given both as one value and as {name}_h, {name}_w; keep one of them")
+            if None in sides:
+                raise LayerFault(f"{name}_h and {name}_w need each other: give both, or {name} for both axes")
+
     def _pair(self, name: str, default: int = 0) -> tuple[int, int]:
         both = getattr(self, "kernel_size" if name == "kernel" else name)
         h, w = getattr(self, f"{name}_h"), getattr(self, f"{name}_w")
         base = default if both is None else both
         return (base if h is None else h, base if w is None else w)
+
+    @property
+    def rounds_up(self) -> bool:
+        """Whether sizes are rounded up: a fork's `ceil_mode` overrules `round_mode`."""
+        return self.round_mode == "CEIL" if self.ceil_mode is None else self.ceil_mode
 
     @property
     def _sides(self) -> tuple[int, int, int, int]:
@@ -134,10 +162,9 @@ class Pooling(Layer):
         found = []
         pads = self._pads()
         padded = any(n for sides in pads for n in sides)  # Caffe drops a last window of either axis then
-        up = self.round_mode == "CEIL" if self.ceil_mode is None else self.ceil_mode
         for size, kernel, stride, (pad, after) in zip(space, kernels, self._pair("stride", 1), pads, strict=True):
             span = size + pad + after - kernel
-            out = (-(-span // stride) if up else span // stride) + 1
+            out = (-(-span // stride) if self.rounds_up else span // stride) + 1
             if padded and (out - 1) * stride >= size + pad:
                 out -= 1
             if out < 1:
@@ -157,6 +184,8 @@ class Pooling(Layer):
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Pad (or crop) to just what the windows cover, then pool without padding; sums are divided as Caffe does."""
         x = bottoms[0]
+        if self.pool == "MAX" and not self.sound:
+            x = floored(x)
         h, w = self.windows(tuple(x.shape))
         margins = [w.pad, w.end, h.pad, h.end]
         kernel, stride = (h.kernel, w.kernel), (h.stride, w.stride)
@@ -168,6 +197,7 @@ class Pooling(Layer):
             width = padded.shape[-1]
             row, column = places // width - h.pad, places % width - w.pad
             inside = (row >= 0) & (row < h.size) & (column >= 0) & (column < w.size)
+            inside = inside if self.sound else inside & (top > LOWEST)
             return top, torch.where(inside, row * w.size + column, -1).to(x.dtype)
         sums = F.avg_pool2d(F.pad(x, margins), kernel, stride, divisor_override=1)
         return (sums / self.divisors(h, w).to(x.dtype),)
@@ -179,9 +209,11 @@ class Pooling(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Always in floor mode, with the pads that give Caffe's windows: ceil_mode differs between runtimes."""
         x = bottoms[0]
+        if self.pool == "MAX" and not self.sound:
+            x = emit_floored(emit, x)
         if self.global_pooling and self.tops == 1:
             return (emit("GlobalMaxPool" if self.pool == "MAX" else "GlobalAveragePool", [x]),)
-        h, w = self.windows(emit.shape(x))
+        h, w = self.windows(emit.shape(bottoms[0]))
         shape = {"kernel_shape": [h.kernel, w.kernel], "strides": [h.stride, w.stride]}
         if self.pool == "MAX":
             return self._max(emit, x, h, w, shape)
@@ -194,6 +226,9 @@ class Pooling(Layer):
         if places:  # ONNX counts through the whole blob, Caffe through each plane
             plane = emit("Mod", [places[0], emit.constant(int64(h.size * w.size))])
             places = [emit("Cast", [plane], to=TensorProto.FLOAT)]
+            if not self.sound:
+                found = emit("Greater", [top, scalar(emit, LOWEST)])
+                places = [emit("Where", [found, places[0], scalar(emit, -1)])]
         if h.empty or w.empty:
             missing = emit.constant(_outside(h, w))
             top = emit("Pad", [top, missing, scalar(emit, LOWEST)])
@@ -252,7 +287,7 @@ class SPP(Layer):
                 for name, values in (("kernel", kernels), ("stride", kernels), ("pad", pads))
                 for side, value in zip("hw", values, strict=True)
             }
-            level = Pooling(pool=self.pool, **sides)
+            level = Pooling(pool=self.pool, **sides, sound=self.sound)
             try:
                 level.validate()
             except LayerFault as fault:

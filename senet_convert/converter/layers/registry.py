@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ...errors import ConvertError
+from ...files import require_file
 from . import LAYERS, Layer
 
 GROUP = "senet_convert.layers"  # entry points: name = Caffe's type, value = the class
@@ -70,7 +71,7 @@ def _file_of(kind: type[Layer]) -> str:
 def _load(entry: EntryPoint, source: str) -> type[Layer]:
     try:
         kind = entry.load()
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise ConvertError(
             f"layer type '{entry.name}' of {source} cannot be imported: {_said(fault)}. Repair or remove the package"
         ) from fault
@@ -82,6 +83,7 @@ def from_file(path: Path) -> dict[str, type[Layer]]:
 
     Raises ConvertError: the file cannot be imported, or holds no layer type.
     """
+    require_file(path, ".py")
     module = _imported(path)
     given = vars(module).get("LAYERS")
     if given is LAYERS or not isinstance(given, Mapping):
@@ -102,17 +104,17 @@ def _imported(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # sys.exit() in it is not the end of the command
         del sys.modules[name]
         raise ConvertError(f"{path}{_line(path, fault)}: the file cannot be imported: {_said(fault)}") from fault
     return module
 
 
-def _said(fault: Exception) -> str:
-    return f"{type(fault).__name__}: {fault}"
+def _said(fault: BaseException) -> str:
+    return f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
 
 
-def _line(path: Path, fault: Exception) -> str:
+def _line(path: Path, fault: BaseException) -> str:
     """':7' for the last line of the file that was running."""
     if isinstance(fault, SyntaxError):
         return f":{fault.lineno}" if fault.lineno else ""

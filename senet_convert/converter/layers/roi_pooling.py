@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import ConvertError
 from .base import Emitter, Layer, LayerFault, Shape, times
+from .pooling import emit_floored, floored
 
 LAST_OPSET = 21  # that onnxruntime (1.31) has MaxRoiPool in
 
@@ -56,7 +57,8 @@ class ROIPooling(Layer):
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Bin by bin; the bins' edges in float32, as Caffe has them."""
-        maps, regions = bottoms[0], bottoms[1].reshape(-1, 5).numpy().astype(np.float32)
+        maps = bottoms[0] if self.sound else floored(bottoms[0])
+        regions = bottoms[1].reshape(-1, 5).numpy().astype(np.float32)
         tops = []
         for number, *corners in regions:
             image = maps[int(number)]
@@ -77,7 +79,8 @@ class ROIPooling(Layer):
         if len(emit.shape(regions)) > 2:
             regions = emit("Flatten", [regions], axis=1)
         size = [self.pooled_h, self.pooled_w]
-        return (emit("MaxRoiPool", [bottoms[0], regions], pooled_shape=size, spatial_scale=self.spatial_scale),)
+        maps = bottoms[0] if self.sound else emit_floored(emit, bottoms[0])
+        return (emit("MaxRoiPool", [maps, regions], pooled_shape=size, spatial_scale=self.spatial_scale),)
 
 
 def _rounded(value: np.float32) -> int:

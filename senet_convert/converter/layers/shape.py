@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ...proto.netdef import MAX_AXES
 from .base import Emitter, Layer, LayerFault, Shape, axis_of, int64, times
 
 
@@ -34,6 +35,8 @@ class Reshape(Layer):
 
     def validate(self) -> None:
         """At most one -1, and nothing below it."""
+        if len(self.dims) > MAX_AXES:
+            raise LayerFault(f"a shape of {len(self.dims)} dimensions; Caffe has at most {MAX_AXES}")
         if self.dims.count(-1) > 1 or any(dim < -1 for dim in self.dims):
             raise LayerFault(f"shape {list(self.dims)}: one dimension may be -1, none smaller")
 
@@ -77,9 +80,9 @@ class Reshape(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Reshape, with the batch axis copied or inferred wherever the definition allows it."""
         bottom = emit.shape(bottoms[0])
-        start, _ = self._range(len(bottom))
+        start, end = self._range(len(bottom))
         top = list(self.shapes([bottom])[0])
-        kept = start > 0 or (bool(self.dims) and self.dims[0] == 0)
+        kept = start > 0 or self.dims[:1] == (0,) or (end == 0 and not self.dims)
         if kept:
             top[0] = 0  # ONNX copies the dimension, whatever the batch is
         elif self.dims and self.dims[0] == -1:

@@ -13,7 +13,9 @@ import torch
 from senet_convert.converter.families import FAMILIES, Match, build, match, run_with_taps
 from senet_convert.converter.graph import Graph
 from senet_convert.converter.graph import build as build_graph
-from senet_convert.converter.reference import lower
+from senet_convert.converter.layers.pooling import Pooling
+from senet_convert.converter.network import realise
+from senet_convert.converter.reference import GraphModule, lower
 from senet_convert.proto import LayerDef, NetDef, read_caffemodel, read_prototxt
 
 from . import configs
@@ -147,6 +149,27 @@ def test_renamed_layers_still_match(case: str) -> None:
     found = _found(build_graph(_renamed(weights), _renamed(weights)))
     assert (found.family, found.config, found.summary) == (original.family, original.config, original.summary)
     assert set(found.names.values()) == set(original.names.values())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_that_are_not_finite_leave_no_family(case: str) -> None:
+    """Its modules are PyTorch's own, and its MaxPool passes on the NaN that Caffe's drops."""
+    weights = read_caffemodel(GOLDEN / case / "net.caffemodel")
+    first = next(i for i, layer in enumerate(weights.layers) if layer.blobs)
+    data = np.append(np.float32(np.nan), weights.layers[first].blobs[0].data[1:])
+    blob = replace(weights.layers[first].blobs[0], data=data)
+    spoilt = replace(weights.layers[first], blobs=(blob, *weights.layers[first].blobs[1:]))
+    graph = build_graph(
+        weights, replace(weights, layers=(*weights.layers[:first], spoilt, *weights.layers[first + 1 :]))
+    )
+    assert match(graph) is None
+    assert isinstance(realise(weights, graph).module, GraphModule)
+    assert any("no family" in warning for warning in graph.warnings)
+    with np.load(GOLDEN / case / "inputs.npz") as inputs, torch.inference_mode():
+        values = dict(lower(graph).steps(torch.from_numpy(inputs["data"])))
+    pools = [node for node in graph.nodes if isinstance(node.layer, Pooling) and node.layer.pool == "MAX"]
+    assert torch.isnan(values[pools[0].inputs[0]]).any()
+    assert not torch.isnan(values[pools[0].outputs[0]]).any()
 
 
 def test_the_module_can_be_trained() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from senet_convert.converter.graph import build as build_graph
 from senet_convert.proto import NetDef, ParamSpec
 
 from . import configs
-from .caffe_nets import edited, inserted, named, param, residual_net, without
+from .caffe_nets import Edit, edited, inserted, named, param, residual_net, without
 
 CASES = [
     ("SE-ResNet", configs.RESNET, 1, "SE-ResNet, stages 1-2-2, squeeze 1/4 to 1/8, 5 classes"),
@@ -60,6 +61,14 @@ def test_the_softmax_may_be_missing() -> None:
     assert found.logits == net.layers[-2].name
 
 
+def test_a_stem_whose_pool_rounds_down_by_a_forks_field_is_one_that_rounds_down() -> None:
+    net = residual_net(configs.RESNET, 1)
+    floor = edited(net, named(net, "Pooling"), param("pooling_param", ceil_mode=False))
+    found = match(build_graph(floor, None))
+    assert found is not None
+    assert found.config == replace(configs.RESNET, pool0=replace(configs.CEIL, ceil=False))
+
+
 def test_a_window_over_the_whole_map_is_a_global_pool() -> None:
     fixed = replace(configs.RESNET, avg_pool=Pool("avg", 2, stride=1))
     found = match(build_graph(residual_net(fixed, 1), None))
@@ -71,6 +80,11 @@ NET = residual_net(configs.RESNET, 1)
 RELU, CONV, SCALE, POOL = (named(NET, kind) for kind in ("ReLU", "Convolution", "Scale", "Pooling"))
 LAST_POOL, GATE, AXPY = named(NET, "Pooling", -1), named(NET, "Sigmoid"), named(NET, "Axpy", 2)
 CLASSIFIER, SOFTMAX = named(NET, "InnerProduct"), named(NET, "Softmax")
+
+
+def pooling(**values: Any) -> Edit:
+    """An edit that sets these parameters of a MAX pooling and no others."""
+    return lambda layer: replace(layer, params={"pooling_param": {"pool": "MAX", **values}})
 
 
 def _second_input() -> NetDef:
@@ -96,6 +110,15 @@ OTHERS = {
     "stem's pool has an empty window": residual_net(
         replace(configs.RESNET, pool0=Pool("max", 1, 3, ceil=True)), 1, (34, 34)
     ),
+    "stem's pool takes the global maximum": edited(NET, POOL, pooling(global_pooling=True)),
+    "stem's pool pads more than half its kernel": residual_net(
+        replace(configs.RESNET, pool0=Pool("max", 3, 2, 2, ceil=True)), 1
+    ),
+    "stem's pool pads one side": edited(NET, POOL, pooling(kernel_size=3, stride=2, pad_t=1, pad_l=1)),
+    "stem's convolution pads each side by itself": edited(
+        NET, CONV, param("convolution_param", pad=(), pad_t=1, pad_b=1, pad_l=1, pad_r=1)
+    ),
+    "ReLU that ends at 6": edited(NET, RELU, param("relu_param", relu6=True)),
     "leaky ReLU": edited(NET, RELU, param("relu_param", negative_slope=0.1)),
     "leaky ReLU after the sum": edited(NET, named(NET, "ReLU", -1), param("relu_param", negative_slope=0.1)),
     "one eps differs": edited(NET, named(NET, "BatchNorm", 3), param("batch_norm_param", eps=0.01)),

@@ -8,7 +8,7 @@ import pytest
 
 from senet_convert.errors import GraphError
 
-from .running import One, Outcome, Refusal, f32, layer, run
+from .running import BESIDE, SPOILT, One, Outcome, Refusal, f32, layer, run
 
 
 @pytest.fixture
@@ -21,6 +21,20 @@ def one(tmp_path: Path) -> One:
         named = {f"x{i}": f32(array) for i, array in enumerate(inputs)}
         text = layer(kind, params, len(inputs), tops)
         return run(tmp_path, text, named, {"layer": blobs} if blobs is not None else None)
+
+    return run_one
+
+
+@pytest.fixture
+def unsound(tmp_path: Path) -> One:
+    """As `one`, in a network of which some weight is NaN: values may be too."""
+
+    def run_one(
+        kind: str, params: str, *inputs: np.ndarray, blobs: Sequence[np.ndarray] | None = None, tops: int = 1
+    ) -> Outcome:
+        named = {f"x{i}": f32(array) for i, array in enumerate(inputs)}
+        given = {"spoilt": [SPOILT], **({} if blobs is None else {"layer": blobs})}
+        return run(tmp_path, BESIDE + layer(kind, params, len(inputs), tops), named, given)
 
     return run_one
 

@@ -134,6 +134,11 @@ def run(folder: Path, text: str, inputs: Values, blobs: Mapping[str, Sequence[np
     return Outcome(graph, exact, torch_values(graph, inputs, torch.float32), onnx[OPSETS_TRIED[0]])
 
 
+SPOILT = np.asarray(np.float32(np.nan))
+BESIDE = 'layer { name: "spoilt" type: "Scale" bottom: "x0" top: "spoilt" scale_param { axis: 0 num_axes: 0 } }\n'
+"""A layer whose one weight may be SPOILT: the network then holds a value that is not finite."""
+
+
 def layer(kind: str, params: str = "", bottoms: int = 1, tops: int = 1) -> str:
     """One layer named 'layer', from x0, x1, ... to y0, y1, ...: all that most tests need."""
     names = [f'bottom: "x{i}"' for i in range(bottoms)] + [f'top: "y{i}"' for i in range(tops)]

@@ -6,6 +6,8 @@ from math import exp, log, tanh
 import numpy as np
 import pytest
 
+from senet_convert.converter.onnx_export import export
+
 from .running import One, Refusal, f32, normal
 
 # Ordinary values, zeros of both signs, and what overflows a careless exp().
@@ -63,6 +65,45 @@ def test_values_survive_infinity(one: One) -> None:
     one("ReLU", "relu_param { negative_slope: 0.5 }", x).check_exactly("y0", np.array([[np.inf, -np.inf, 1, -0.5]]))
     one("Sigmoid", "", x).check("y0", np.array([[1, 0, sigmoid(1), sigmoid(-1)]]))
     one("BNLL", "", x).check("y0", np.array([[np.inf, 0, bnll(1), bnll(-1)]]))
+
+
+NOT_FINITE = f32([np.nan, np.inf, -np.inf, 2, -2, 0.5, -0.5, 0]).reshape(2, 2, 2, 1)  # max and min of Python are C++'s
+OF_NOT_FINITE = {
+    ("ReLU", ""): lambda v: max(v, 0) + 0.0 * min(v, 0),
+    ("ReLU", "relu_param { negative_slope: -2 }"): lambda v: max(v, 0) - 2 * min(v, 0),
+    ("ELU", "elu_param { alpha: 2 }"): lambda v: max(v, 0) + 2 * (exp(min(v, 0)) - 1),
+    ("Sigmoid", ""): lambda v: 0.5 * tanh(0.5 * v) + 0.5,
+    ("TanH", ""): tanh,
+    ("BNLL", ""): lambda v: v + log(1 + exp(-v)) if v > 0 else log(1 + exp(v)),
+    ("Clip", "clip_param { min: -0.75 max: 1.5 }"): lambda v: max(-0.75, min(v, 1.5)),
+    ("Threshold", ""): lambda v: v > 0,
+}
+
+
+@pytest.mark.parametrize(("kind", "params"), OF_NOT_FINITE)
+def test_values_that_are_not_finite(unsound: One, kind: str, params: str) -> None:
+    unsound(kind, params, NOT_FINITE).check("y0", each(OF_NOT_FINITE[kind, params], NOT_FINITE))
+
+
+@pytest.mark.parametrize("slope", [np.nan, np.inf, -np.inf, 0])
+@pytest.mark.parametrize("shared", [False, True])
+def test_prelu_multiplies_its_slope_by_zero_too(one: One, unsound: One, slope: float, shared: bool) -> None:
+    slopes = [slope] if shared else [0.25, slope]
+    blob = f32(slope) if shared else f32(slopes)
+    expected = np.empty(NOT_FINITE.shape)
+    for place in np.ndindex(*NOT_FINITE.shape):
+        v = float(NOT_FINITE[place])
+        expected[place] = max(v, 0) + slopes[place[1] % len(slopes)] * min(v, 0)
+    params = f"prelu_param {{ channel_shared: {str(shared).lower()} }}"
+    (one if slope else unsound)("PReLU", params, NOT_FINITE, blobs=[blob]).check_exactly("y0", expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "op"), [("ReLU", "", "Relu"), ("Clip", "clip_param { min: 0 max: 1 }", "Clip")]
+)
+def test_finite_weights_take_the_quickest_way(one: One, kind: str, params: str, op: str) -> None:
+    found = one(kind, params, X)
+    assert [node.op_type for node in export(found.graph).definition.graph.node] == [op]
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 4), (2, 5, 2, 3), (2, 5, 2, 3, 2)])

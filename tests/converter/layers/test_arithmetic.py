@@ -58,6 +58,15 @@ def test_exp_overflows_and_underflows(one: One) -> None:
     np.testing.assert_array_equal(found.plain["y0"], [[np.inf, 0, 1]])
 
 
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [("shift: 1000", np.inf), ("shift: 100", np.inf), ("shift: -1000", 0), ("base: 10 shift: 400", np.inf)],
+)
+def test_exp_of_a_shift_that_float32_cannot_hold(one: One, params: str, expected: float) -> None:
+    """Caffe keeps base ^ shift as one float32 number: infinite from e ^ 89 on."""
+    one("Exp", f"exp_param {{ {params} }}", f32([[1, -2, 0]])).check_exactly("y0", np.full((1, 3), expected))
+
+
 @pytest.mark.parametrize(("base", "scale", "shift"), [(-1, 1, 0), (10, 3, 0.5), (0.5, 1, 0), (2, 0.5, 2)])
 def test_log(one: One, base: float, scale: float, shift: float) -> None:
     params = f"log_param {{ base: {base} scale: {scale} shift: {shift} }}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .running import One, Refusal, normal, run
+from .running import One, Refusal, f32, normal, run
 
 SHAPE = (2, 3, 4, 5)
 X, Y, Z = (normal(*SHAPE, seed=seed) for seed in range(3))
@@ -74,6 +74,13 @@ def test_scale_by_a_number(one: One) -> None:
     found.check("y0", X * 1.5 + 0.25)
 
 
+def test_a_number_needs_no_axis_but_its_bias_asks_for_one(one: One, refusal: Refusal) -> None:
+    one("Scale", "scale_param { axis: 7 }", X, np.asarray(np.float32(1.5))).check("y0", X * 1.5)
+    assert "axis 7 is out of range for a blob of 4 axes" in refusal(
+        "Scale", "scale_param { axis: 7 bias_term: true }", SHAPE, ()
+    )
+
+
 @pytest.mark.parametrize(("axis", "num_axes", "shape"), LEARNED)
 def test_bias(one: One, axis: int, num_axes: int, shape: tuple[int, ...]) -> None:
     bias = normal(*shape).reshape(shape)
@@ -105,6 +112,16 @@ def test_eltwise(one: One) -> None:
     one("Eltwise", "eltwise_param { operation: PROD stable_prod_grad: false }", X, Y, Z).check("y0", x * y * z)
     one("Eltwise", "eltwise_param { operation: MAX coeff: 3 coeff: 4 }", X, Y).check("y0", np.maximum(x, y))
     one("Eltwise", "eltwise_param { operation: MAX }", X, Y, Z).check("y0", np.maximum(np.maximum(x, y), z))
+
+
+def test_eltwise_max_compares(unsound: One) -> None:
+    """Of two values that do not compare as larger, the second of the first two stays, then the one from before."""
+    rows = np.meshgrid(*[f32([np.nan, np.inf, -np.inf, 1])] * 3)
+    a, b, c = (row.reshape(4, 16) for row in rows)
+    top = np.where(a > b, a, b)
+    unsound("Eltwise", "eltwise_param { operation: MAX }", a, b).check_exactly("y0", top)
+    expected = np.where(c > top, c, top)
+    unsound("Eltwise", "eltwise_param { operation: MAX }", a, b, c).check_exactly("y0", expected)
 
 
 def test_eltwise_reads_a_blob_twice(tmp_path: Path) -> None:
@@ -143,7 +160,29 @@ def test_concat_refuses_what_does_not_fit(refusal: Refusal) -> None:
     assert "both axis and concat_dim" in refusal("Concat", "concat_param { axis: 1 concat_dim: 1 }", (2, 3), (2, 3))
 
 
-@pytest.mark.parametrize("kind", ["Eltwise", "Concat", "Axpy", "AbsVal", "LRN", "Flatten", "Tile"])
-def test_what_has_no_form_in_place(tmp_path: Path, kind: str) -> None:
+NOT_IN_PLACE = {
+    "Eltwise": 'bottom: "z"',
+    "Eltwise of MAX": 'bottom: "z" eltwise_param { operation: MAX }',
+    "Concat": 'bottom: "z"',
+    "Axpy": 'bottom: "z" bottom: "z"',
+    "AbsVal": "",
+    "LRN": "",
+    "Flatten": "",
+    "Tile": "tile_param { tiles: 2 }",
+}
+
+
+@pytest.mark.parametrize("name", NOT_IN_PLACE)
+def test_what_has_no_form_in_place(tmp_path: Path, name: str) -> None:
+    kind = name.split()[0]
+    text = f'layer {{ name: "again" type: "{kind}" bottom: "x" top: "x" {NOT_IN_PLACE[name]} }}'
     with pytest.raises(Exception, match=f"layer 'again'.*layers of type {kind} cannot work in place"):
-        run(tmp_path, f'layer {{ name: "again" type: "{kind}" bottom: "x" top: "x" }}', {"x": X})
+        run(tmp_path, text, {"x": X, "z": Z})
+
+
+def test_a_product_in_place(tmp_path: Path) -> None:
+    text = """
+layer { name: "one" type: "Power" bottom: "x" top: "p" power_param { scale: 2 } }
+layer { name: "again" type: "Eltwise" bottom: "p" bottom: "y" bottom: "z" top: "p" eltwise_param { operation: PROD } }
+"""
+    run(tmp_path, text, {"x": X, "y": Y, "z": Z}).check("p", 2.0 * X * Y * Z)

@@ -36,8 +36,8 @@ def convolution(
         source = o // (outputs // group) * (channels // group) + c
         for place, cell in product(np.ndindex(*out), np.ndindex(*kernel)):
             at = tuple(i * s - p + j * d for i, s, p, j, d in zip(place, stride, pad, cell, dilation, strict=True))
-            if all(0 <= a < size for a, size in zip(at, space, strict=True)):
-                y[(image, o, *place)] += float(x[(image, source, *at)]) * float(weight[(o, c, *cell)])
+            inside = all(0 <= a < size for a, size in zip(at, space, strict=True))
+            y[(image, o, *place)] += float(x[(image, source, *at)] if inside else 0) * float(weight[(o, c, *cell)])
     return y
 
 
@@ -46,8 +46,8 @@ CASES = [
     ("kernel_size: 3 pad: 1", (3, 3), (1, 1), (1, 1), (1, 1), 1),
     ("kernel_size: 1", (1, 1), (1, 1), (0, 0), (1, 1), 1),
     ("kernel_size: 1 pad: 1 stride: 2", (1, 1), (2, 2), (1, 1), (1, 1), 1),
-    ("kernel_h: 3 kernel_w: 2 stride_h: 2 pad_h: 1", (3, 2), (2, 1), (1, 0), (1, 1), 1),
-    ("kernel_h: 1 kernel_w: 3 pad_w: 2 stride_w: 3", (1, 3), (1, 3), (0, 2), (1, 1), 1),
+    ("kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1", (3, 2), (2, 1), (1, 0), (1, 1), 1),
+    ("kernel_h: 1 kernel_w: 3 pad_w: 2 stride_h: 1 stride_w: 3", (1, 3), (1, 3), (0, 2), (1, 1), 1),
     ("kernel_size: 3 kernel_size: 2 pad: 1 pad: 0 stride: 2 stride: 1", (3, 2), (2, 1), (1, 0), (1, 1), 1),
     ("kernel_size: 3 dilation: 2 pad: 2", (3, 3), (1, 1), (2, 2), (2, 2), 1),
     ("kernel_size: 2 dilation: 1 dilation: 3 stride: 2", (2, 2), (2, 2), (0, 0), (1, 3), 1),
@@ -105,6 +105,34 @@ def test_convolution_over_other_numbers_of_axes(one: One, space: Sizes) -> None:
     found.check("y0", convolution(x, weight, (2,) * rank, (1,) * rank, (1,) * rank))
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((2, 6), 1), ((2, 3, 6), -1), ((6,), 0)])
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolution_over_no_axis(one: One, shape: Sizes, axis: int, group: int, bias: bool, transposed: bool) -> None:
+    """Every output is the sum over the channels of its group; there is no map that kernel or pad could reach over."""
+    x, shift = normal(*shape), normal(9, seed=2)
+    weight = normal(6, 9 // group, seed=1) if transposed else normal(9, 6 // group, seed=1)
+    expected = np.zeros((*shape[:-1], 9))
+    for o, c in product(range(9), range(6)):
+        if o // (9 // group) == c // (6 // group):
+            factor = weight[c, o % (9 // group)] if transposed else weight[o, c % (6 // group)]
+            expected[..., o] += x[..., c].astype(np.float64) * float(factor)
+    params = f"num_output: 9 kernel_size: 3 pad: 1 stride: 2 group: {group} axis: {axis}"
+    text = f"convolution_param {{ {params} bias_term: {str(bias).lower()} }}"
+    blobs = [weight, shift] if bias else [weight]
+    found = one("Deconvolution" if transposed else "Convolution", text, x, blobs=blobs)
+    found.check("y0", expected + shift if bias else expected)
+
+
+def test_a_weight_that_is_not_a_number_over_no_axis(one: One) -> None:
+    x, weight = normal(2, 3), normal(4, 3, seed=1)
+    weight[1, 0] = np.nan
+    found = one("Convolution", "convolution_param { num_output: 4 kernel_size: 1 bias_term: false }", x, blobs=[weight])
+    for values in (found.exact, found.plain, found.onnx):
+        np.testing.assert_array_equal(np.isnan(values["y0"]), [[False, True, False, False]] * 2)
+
+
 @pytest.mark.parametrize("axis", [0, 2, -2])
 def test_channels_may_stand_elsewhere(one: One, axis: int) -> None:
     x = normal(2, 3, 4, 5)
@@ -130,6 +158,39 @@ def test_several_bottoms_share_the_weights(one: One) -> None:
     )
     for blob, x in (("y0", a), ("y1", b)):
         found.check(blob, convolution(x, weight, (1, 1), (0, 0), (1, 1)))
+
+
+@pytest.mark.parametrize(("params", "kernel", "stride", "pad", "dilation", "group"), CASES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_weights_that_are_not_finite_meet_padding(
+    one: One, params: str, kernel: Sizes, stride: Sizes, pad: Sizes, dilation: Sizes, group: int, value: float
+) -> None:
+    """Caffe multiplies them by its zeros."""
+    x, weight = normal(2, 4, 7, 5), normal(4, 4 // group, *kernel, seed=1)
+    weight[1, 0, 0, 0] = weight[2, -1, -1, -1] = value
+    text = f"convolution_param {{ num_output: 4 bias_term: false {params} }}"
+    expected = convolution(x, weight, stride, pad, dilation, group)
+    one("Convolution", text, x, blobs=[weight]).check("y0", expected)
+
+
+@pytest.mark.parametrize("space", [(6,), (3, 4, 5)])
+def test_an_infinite_weight_meets_padding_over_other_numbers_of_axes(one: One, space: Sizes) -> None:
+    rank = len(space)
+    x, weight = normal(2, 3, *space), normal(2, 3, *(2,) * rank, seed=1)
+    weight[(0, 1, *(0,) * rank)] = np.inf
+    text = "convolution_param { num_output: 2 kernel_size: 2 pad: 1 stride: 2 bias_term: false }"
+    expected = convolution(x, weight, (2,) * rank, (1,) * rank, (1,) * rank)
+    assert np.isnan(expected).any()
+    one("Convolution", text, x, blobs=[weight]).check("y0", expected)
+
+
+def test_an_infinite_weight_meets_the_pads_of_each_side(one: One) -> None:
+    x, weight = normal(2, 3, 5, 4), normal(2, 3, 3, 3, seed=1)
+    weight[0, 1, 2, 0] = np.inf
+    text = "convolution_param { num_output: 2 kernel_size: 3 pad_b: 2 pad_l: 1 bias_term: false }"
+    expected = convolution(x, weight, (1, 1), (0, 1), (1, 1), after=(2, 0))
+    assert np.isnan(expected).any()
+    one("Convolution", text, x, blobs=[weight]).check("y0", expected)
 
 
 def test_a_weight_that_is_not_a_number_spoils_its_whole_channel(tmp_path: Path) -> None:
@@ -242,6 +303,29 @@ def test_im2col_over_one_and_three_axes(one: One) -> None:
         found.check_exactly("y0", expected.astype(np.float32))
 
 
+def test_im2col_over_four_axes(one: One) -> None:
+    """Caffe has no limit, and neither has what only moves values."""
+    x = normal(2, 2, 2, 3, 2, 3)
+    picks = np.eye(2 * 2**4, dtype=np.float32).reshape(-1, 2, *(2,) * 4)
+    expected = convolution(x, picks, (1,) * 4, (0,) * 4, (1,) * 4)
+    one("Im2col", "convolution_param { kernel_size: 2 }", x).check_exactly("y0", expected.astype(np.float32))
+
+
+def test_im2col_of_channels_in_the_first_axis(one: One) -> None:
+    """The first axis counts as the batch, for all that the layers say; a larger one gives a larger top."""
+    x = normal(2, 4, 3, 2)
+    picks = np.eye(2 * 8, dtype=np.float32).reshape(-1, 2, 2, 2, 2)
+    expected = convolution(x[None], picks, (1,) * 3, (0,) * 3, (1,) * 3)[0]
+    found = one("Im2col", "convolution_param { kernel_size: 2 axis: 0 }", x)
+    found.check_exactly("y0", expected.astype(np.float32))
+    assert found.graph.batched["y0"] == (None, *expected.shape[1:])
+
+
+def test_im2col_needs_a_map(refusal: Refusal) -> None:
+    message = refusal("Im2col", "convolution_param { kernel_size: 1 }", (2, 4))
+    assert "has no spatial axes after axis 1" in message
+
+
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
 def test_what_no_convolution_can_be(refusal: Refusal, kind: str) -> None:
     def said(params: str, *shapes: Sizes, tops: int = 1) -> str:
@@ -257,12 +341,20 @@ def test_what_no_convolution_can_be(refusal: Refusal, kind: str) -> None:
     )
     assert "kernel_h and kernel_w need each other" in said("num_output: 3 kernel_h: 1")
     assert "3 values of stride for 2 spatial axes" in said("num_output: 1 kernel_size: 1 stride: 1 stride: 1 stride: 1")
-    assert "0 values of kernel" in said("num_output: 1")
+    assert "no kernel is given: kernel_size, or kernel_h and kernel_w" in said("num_output: 1")
     assert "bottoms that share weights need one shape" in said(
         "num_output: 1 kernel_size: 1", (2, 4, 5, 5), (2, 4, 5, 6), tops=2
     )
     assert "2 bottoms give 2 tops, not 1" in said("num_output: 1 kernel_size: 1", (2, 4, 5, 5), (2, 4, 5, 5))
-    assert "has no spatial axes after axis 1" in said("num_output: 1 kernel_size: 1", (2, 4))
+    assert "2 values of kernel for 0 spatial axes" in said("num_output: 1 kernel_size: 1 kernel_size: 1", (2, 4))
+    message = said("num_output: 1 kernel_size: 1", (1, 2, 3, 3, 3, 3))
+    assert "shape 1x2x3x3x3x3 has 4 spatial axes; at most 3 can be converted" in message
+    for side in ("h", "w"):
+        message = said(f"num_output: 1 kernel_size: 3 stride_{side}: 2")
+        assert "stride_h and stride_w need each other: Caffe takes 0 for the one that is not given" in message
+    assert "pad_h and pad_w are for two spatial axes; here are 1" in said(
+        "num_output: 1 kernel_size: 1 pad_h: 1", (2, 4, 5)
+    )
 
 
 def test_a_map_that_is_too_small(refusal: Refusal) -> None:
@@ -294,3 +386,9 @@ def test_inner_product_of_rows(one: One) -> None:
     x, weight = normal(3, 7), normal(2, 7, seed=1)
     found = one("InnerProduct", "inner_product_param { num_output: 2 bias_term: false }", x, blobs=[weight])
     found.check("y0", x.astype(np.float64) @ weight.T)
+
+
+@pytest.mark.parametrize("transpose", ["", "transpose: true"])
+def test_an_inner_product_has_outputs(refusal: Refusal, transpose: str) -> None:
+    params = f"inner_product_param {{ num_output: 0 {transpose} }}"
+    assert "num_output is 0; it must be at least 1" in refusal("InnerProduct", params, (2, 3))

@@ -40,6 +40,11 @@ def test_crelu_bends_both_signs(one: One, shape: tuple[int, ...], params: str, s
     one("CReLU", f"crelu_param {{ {params} }}", x).check_exactly("y0", expected)
 
 
+def test_crelu_multiplies_infinity_by_a_slope_of_zero(unsound: One) -> None:
+    found = unsound("CReLU", "", f32([[-np.inf, np.nan, -2, 2]]))
+    found.check_exactly("y0", f32([[np.nan, np.nan, 0, 2, np.inf, np.nan, 2, 0]]))
+
+
 def test_crelu_needs_its_axis(refusal: Refusal) -> None:
     assert "concat_axis 2 is out of range" in refusal("CReLU", "crelu_param { concat_axis: 2 }", (2, 3))
 

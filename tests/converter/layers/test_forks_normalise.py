@@ -121,7 +121,5 @@ def test_an_l2_norm_with_weights_is_another_layer(tmp_path: Path) -> None:
     """The name alone does not tell whether a fork has learned scales there: the blobs do."""
     inputs = {"x0": X}
     assert network(tmp_path, layer("L2Norm"), inputs, {}).accounts.arrays == {}
-    with pytest.raises(
-        GraphError, match=r"layer 'layer' \(L2Norm\): the caffemodel holds blobs for it, but .* learns\?"
-    ):
+    with pytest.raises(GraphError, match=r"layer 'layer' \(L2Norm\): weights holds blobs for it, but .* learns\?"):
         network(tmp_path, layer("L2Norm"), inputs, {"layer": [SCALE]})

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from math import exp
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from .running import One, Refusal, f32, normal
+from senet_convert.errors import GraphError
+
+from .running import One, Refusal, f32, normal, run
 
 SHAPE = (2, 7, 6, 5)
 X = normal(*SHAPE) * 3
@@ -26,6 +29,16 @@ def test_batch_norm_divides_what_the_file_holds(one: One, factor: float) -> None
     np.testing.assert_array_equal(arrays["layer/variance"], variance * scale)
 
 
+def test_a_factor_of_0_is_named(one: One) -> None:
+    blobs = [normal(7), np.abs(normal(7)), f32([0])]
+    (warning,) = one("BatchNorm", "", X, blobs=blobs).graph.warnings
+    assert warning == (
+        "blob 2, which mean and variance are divided by, is 0: Caffe takes both as 0 then. Was it saved before any "
+        "training? Layers 'layer'"
+    )
+    assert one("BatchNorm", "", X, blobs=[*blobs[:2], f32([0.9])]).graph.warnings == ()
+
+
 @pytest.mark.parametrize("shape", [(4, 6), (2, 3, 5), (2, 3, 2, 2, 2)])
 def test_batch_norm_of_other_ranks(one: One, shape: tuple[int, ...]) -> None:
     x, mean, variance = normal(*shape), normal(shape[1], seed=1), np.abs(normal(shape[1], seed=2)) + np.float32(0.1)
@@ -33,6 +46,10 @@ def test_batch_norm_of_other_ranks(one: One, shape: tuple[int, ...]) -> None:
     expected = (x - mean.reshape(-1, *ones)) / np.sqrt(variance.reshape(-1, *ones).astype(np.float64) + 1e-5)
     params = "batch_norm_param { use_global_stats: true moving_average_fraction: 0.5 }"
     one("BatchNorm", params, x, blobs=[mean, variance, np.ones(1)]).check("y0", expected)
+
+
+def test_batch_norm_of_one_axis_has_no_channels(refusal: Refusal) -> None:
+    assert "shape 4; BatchNorm needs two axes" in refusal("BatchNorm", "", (4,))
 
 
 def test_batch_norm_without_variance_divides_by_the_root_of_eps(one: One) -> None:
@@ -56,6 +73,22 @@ def test_lrn_across_channels(one: One, local_size: int, alpha: float, beta: floa
         expected[:, c] = X[:, c] * (k + alpha / local_size * squares.sum(1)) ** -beta
     params = f"lrn_param {{ local_size: {local_size} alpha: {alpha} beta: {beta} k: {k} }}"
     one("LRN", params, X).check("y0", expected)
+
+
+@pytest.mark.parametrize("local_size", [1, 3, 5, 13, 15])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_lrn_adds_and_subtracts_along_the_channels(unsound: One, local_size: int, value: float) -> None:
+    """What is not finite stays in Caffe's running sum."""
+    x, half = X.copy(), local_size // 2
+    x[:, 2, 1:3] = value
+    squares = np.pad(x.astype(np.float64) ** 2, ((0, 0), (half, half), (0, 0), (0, 0)))
+    sums, expected = squares[:, :local_size].sum(1), np.empty(SHAPE)
+    with np.errstate(invalid="ignore"):
+        for c in range(7):
+            if c:
+                sums = sums + squares[:, c + local_size - 1] - squares[:, c - 1]
+            expected[:, c] = x[:, c] * (1 + sums / local_size) ** -0.75
+    unsound("LRN", f"lrn_param {{ local_size: {local_size} }}", x).check("y0", expected)
 
 
 @pytest.mark.parametrize(("local_size", "alpha", "beta"), [(3, 0.5, 0.75), (5, 1.5, 0.5), (9, 1, 1), (1, 2, 0.75)])
@@ -97,16 +130,64 @@ def test_mvn(one: One, across: bool, variance: bool, eps: str) -> None:
     one("MVN", f"mvn_param {{ {flags} }}", X).check("y0", y)
 
 
-def test_mvn_of_other_ranks(one: One) -> None:
+def test_mvn_of_other_ranks_gives_four_axes(one: One) -> None:
     x = normal(2, 3, 5)
     y = x - x.mean(2, dtype=np.float64, keepdims=True)
-    one("MVN", "", x).check("y0", y / (np.sqrt((y**2).mean(2, keepdims=True)) + 1e-9))
-    one("MVN", "", x[:, :, 0]).check_exactly("y0", np.zeros((2, 3)))  # every value is its own mean
-    one("MVN", "mvn_param { eps: 0.5 }", np.zeros((2, 3, 4))).check_exactly("y0", np.zeros((2, 3, 4)))
+    one("MVN", "", x).check("y0", (y / (np.sqrt((y**2).mean(2, keepdims=True)) + 1e-9))[..., None])
+    rows = x[:, :, 0]
+    one("MVN", "", rows).check_exactly("y0", np.zeros((2, 3, 1, 1)))  # every value is its own mean
+    one("MVN", "", rows[0]).check_exactly("y0", np.zeros((3, 1, 1, 1)))
+    one("MVN", "", rows[0, 0]).check_exactly("y0", np.zeros((1, 1, 1, 1)))
+    one("MVN", "mvn_param { eps: 0.5 }", np.zeros((2, 3, 4))).check_exactly("y0", np.zeros((2, 3, 4, 1)))
+    one("MVN", "mvn_param { eps: 0 }", rows).check_exactly("y0", np.full((2, 3, 1, 1), np.nan))  # 0 / 0
+    y = rows - rows.mean(1, dtype=np.float64, keepdims=True)
+    found = one("MVN", "mvn_param { across_channels: true normalize_variance: false }", rows)
+    found.check("y0", y[:, :, None, None])
 
 
-def test_mvn_needs_one_to_four_axes(refusal: Refusal) -> None:
-    assert "needs one to four axes" in refusal("MVN", "", (1, 2, 3, 4, 5))
+def test_mvn_in_place_and_blobs_in_the_same_memory(tmp_path: Path) -> None:
+    """The blob takes its new axes; the other name of its memory keeps its own."""
+    text = """
+layer { name: "one" type: "Power" bottom: "x" top: "a" power_param { shift: 1 } }
+layer { name: "two" type: "Reshape" bottom: "a" top: "b" reshape_param { shape { dim: 0 dim: 3 dim: 5 } } }
+layer { name: "over" type: "MVN" bottom: "b" top: "b" mvn_param { normalize_variance: false } }
+layer { name: "after" type: "Power" bottom: "a" top: "late" }
+"""
+    x = normal(2, 15)
+    maps = x.reshape(2, 3, 5, 1).astype(np.float64)
+    found = run(tmp_path, text, {"x": x})
+    found.check("b", maps - maps.mean(2, keepdims=True))
+    found.check("late", (maps - maps.mean(2, keepdims=True)).reshape(2, 15))
+
+
+def test_an_mvn_differs_in_shape_from_a_bottom_of_fewer_axes(tmp_path: Path) -> None:
+    text = """
+layer { name: "mvn" type: "MVN" bottom: "x" top: "m" }
+layer { name: "sum" type: "Eltwise" bottom: "m" bottom: "x" top: "y" }
+"""
+    with pytest.raises(GraphError, match="shapes 2x3x4x1 and 2x3x4; Eltwise needs one shape"):
+        run(tmp_path, text, {"x": normal(2, 3, 4)})
+
+
+def test_mvn_takes_at_most_four_axes(refusal: Refusal) -> None:
+    assert "takes at most four axes" in refusal("MVN", "", (1, 2, 3, 4, 5))
+
+
+def test_lrn_in_place_only_within_channels(tmp_path: Path) -> None:
+    def text(region: str) -> str:
+        params = f"local_size: 3 norm_region: {region}"
+        return (
+            'layer { name: "p" type: "Power" bottom: "x" top: "p" }\n'
+            f'layer {{ name: "again" type: "LRN" bottom: "p" top: "p" lrn_param {{ {params} }} }}\n'
+            f'layer {{ name: "apart" type: "LRN" bottom: "x" top: "y" lrn_param {{ {params} }} }}'
+        )
+
+    found = run(tmp_path, text("WITHIN_CHANNEL"), {"x": X})
+    for values in (found.exact, found.plain, found.onnx):
+        np.testing.assert_array_equal(values["p"], values["y"])
+    assert not np.array_equal(found.exact["p"], X)
+    with pytest.raises(GraphError, match=r"layer 'again'.*layers of type LRN cannot work in place"):
+        run(tmp_path, text("ACROSS_CHANNELS"), {"x": X})
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])

@@ -48,8 +48,9 @@ def pooled(
         for h, w in product(range(max(rows[i], 0), min(bottom, height)), range(max(columns[j], 0), min(right, width))):
             value = x[..., h, w].astype(np.float64)
             mask[..., i, j] = np.where(value > best[..., i, j], h * width + w, mask[..., i, j])
-            best[..., i, j] = np.maximum(best[..., i, j], value)
-            mean[..., i, j] += value
+            best[..., i, j] = np.where(value > best[..., i, j], value, best[..., i, j])
+            with np.errstate(invalid="ignore"):
+                mean[..., i, j] += value
         with np.errstate(invalid="ignore"):
             mean[..., i, j] = mean[..., i, j] / np.float64(divisor)
     return best, mask, mean
@@ -100,18 +101,57 @@ def test_sides_of_their_own(one: One, tops: int) -> None:
     one("Pooling", f"pooling_param {{ pool: AVE {sides} }}", x).check("y0", mean)
 
 
-def test_a_side_overrules_the_common_value(one: One) -> None:
-    x = normal(2, 3, 8, 9)
-    found = one("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 pad_w: 0 }", x)
-    found.check_exactly("y0", pooled(x, (3, 3), (2, 2), (1, 0))[0])
-
-
 def test_global_pooling(one: One) -> None:
     x = normal(2, 3, 6, 5)
     best, mask, mean = pooled(x, (6, 5), (1, 1), (0, 0))
     one("Pooling", "pooling_param { global_pooling: true }", x).check_exactly("y0", best)
     one("Pooling", "pooling_param { pool: AVE global_pooling: true stride: 1 pad: 0 }", x).check("y0", mean)
     one("Pooling", "pooling_param { global_pooling: true }", x, tops=2).check_exactly("y1", mask)
+
+
+def not_finite(*shape: int) -> np.ndarray:
+    """Values with blocks of NaN and infinities among them."""
+    x = normal(*shape)
+    x[..., :3, :4] = np.nan
+    x[..., 2:4, 3:6] = -np.inf
+    x[..., 5, 5] = np.inf
+    x[0, 1] = np.nan
+    x[1, 1] = -np.inf
+    return x
+
+
+@pytest.mark.parametrize("tops", [1, 2])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [(2, 1, 0), (3, 2, 0), (3, 2, 1), (2, 2, 1), (1, 3, 0), (1, 4, 0)]
+)
+def test_only_what_is_larger_is_a_maximum(unsound: One, kernel: int, stride: int, pad: int, tops: int) -> None:
+    """NaN and -inf leave -FLT_MAX, where Caffe starts."""
+    x = not_finite(2, 3, 7, 9)
+    best, mask, _ = pooled(x, (kernel,) * 2, (stride,) * 2, (pad,) * 2, "CEIL")
+    params = f"pooling_param {{ kernel_size: {kernel} stride: {stride} pad: {pad} }}"
+    found = unsound("Pooling", params, x, tops=tops)
+    found.check_exactly("y0", best)
+    if tops == 2:
+        found.check_exactly("y1", mask)
+    assert LOWEST in best
+    assert not np.isnan(best).any()
+
+
+@pytest.mark.parametrize("tops", [1, 2])
+def test_only_what_is_larger_is_a_maximum_of_the_whole_map(unsound: One, tops: int) -> None:
+    x = not_finite(2, 3, 7, 9)
+    best, mask, _ = pooled(x, (7, 9), (1, 1), (0, 0), "CEIL")
+    found = unsound("Pooling", "pooling_param { global_pooling: true }", x, tops=tops)
+    found.check_exactly("y0", best)
+    if tops == 2:
+        found.check_exactly("y1", mask)
+        assert set(mask[:, 1].ravel()) == {-1}
+
+
+def test_only_what_is_larger_is_a_maximum_of_a_pyramid(unsound: One) -> None:
+    x = not_finite(2, 3, 8, 8)
+    parts = [pooled(x, (side, side), (side, side), (0, 0), "CEIL")[0].reshape(2, -1) for side in (8, 4)]
+    unsound("SPP", "spp_param { pyramid_height: 2 }", x).check_exactly("y0", np.concatenate(parts, 1))
 
 
 def test_the_first_of_equal_maxima_counts(one: One) -> None:
@@ -182,7 +222,13 @@ def test_pads_for_each_side(one: One, sides: tuple[int, int, int, int], mode: st
         ("kernel_size: 2 pad: 2", "pad 2 with kernel 2"),
         ("global_pooling: true kernel_size: 3", "global_pooling: true together with a kernel size"),
         ("global_pooling: true pad: 1", "global_pooling: true needs pad 0 and stride 1"),
-        ("global_pooling: true stride_h: 2", "global_pooling: true needs pad 0 and stride 1"),
+        ("global_pooling: true stride_h: 2 stride_w: 2", "global_pooling: true needs pad 0 and stride 1"),
+        ("kernel_size: 2 stride: 2 stride_h: 1 stride_w: 1", "stride is given both as one value and as stride_h"),
+        ("kernel_size: 2 stride: 2 stride_w: 2", "stride is given both as one value and as stride_h"),
+        ("kernel_size: 2 stride_h: 2", "stride_h and stride_w need each other"),
+        ("kernel_size: 2 pad: 0 pad_h: 1 pad_w: 1", "pad is given both as one value and as pad_h, pad_w"),
+        ("kernel_size: 2 pad_w: 1", "pad_h and pad_w need each other"),
+        ("global_pooling: true pad_h: 0", "pad_h and pad_w need each other"),
         ("pool: STOCHASTIC kernel_size: 2", "pool: STOCHASTIC is for training"),
         ("kernel_size: 9", "on a 5x5 map leaves no output"),
     ],

@@ -13,6 +13,7 @@ from senet_convert.errors import ConvertError
 from . import running
 from .running import One, Refusal, layer, network, normal
 
+LOWEST = float(np.finfo(np.float32).min)
 MAPS = normal(2, 3, 14, 18)
 
 
@@ -42,7 +43,7 @@ def pooled(maps: np.ndarray, regions: np.ndarray, height: int, width: int, scale
                 columns = range(min(max(left + x1, 0), maps.shape[3]), min(max(right + x1, 0), maps.shape[3]))
                 for c in range(maps.shape[1]):
                     cells = [maps[int(number), c, h, w] for h in rows for w in columns]
-                    top[r, c, ph, pw] = max(cells) if cells else 0
+                    top[r, c, ph, pw] = max([LOWEST, *cells]) if cells else 0  # Python's max takes what is larger
     return top
 
 
@@ -62,6 +63,16 @@ def test_roi_pooling(one: One, scale: float, size: tuple[int, int]) -> None:
     params = f"roi_pooling_param {{ pooled_h: {size[0]} pooled_w: {size[1]} spatial_scale: {scale} }}"
     expected = pooled(MAPS, boxes, *size, scale)
     one("ROIPooling", params, MAPS, boxes).check_exactly("y0", expected)
+
+
+def test_only_what_is_larger_is_a_maximum(unsound: One) -> None:
+    maps, boxes = MAPS.copy(), regions(20, 1, 0)
+    maps[:, :, ::2, 3:9] = np.nan
+    maps[:, 1, :, ::2] = -np.inf
+    maps[0, 2] = np.nan
+    expected = pooled(maps, boxes, 3, 3, 1.0)
+    unsound("ROIPooling", "roi_pooling_param { pooled_h: 3 pooled_w: 3 }", maps, boxes).check_exactly("y0", expected)
+    assert LOWEST in expected
 
 
 def test_regions_may_have_more_axes(one: One) -> None:

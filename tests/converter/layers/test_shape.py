@@ -35,9 +35,17 @@ def test_reshape(one: One, wanted: tuple[int, ...], axis: int, num_axes: int, re
     found.check_exactly("y0", X.reshape(result))
 
 
+def test_reshape_of_no_axes_leaves_the_batch_free(one: One) -> None:
+    found = one("Reshape", "reshape_param { num_axes: 0 }", X)
+    found.check_exactly("y0", X)
+    assert found.graph.batched["y0"] == (None, *X.shape[1:])
+
+
 def test_what_no_reshape_can_be(refusal: Refusal) -> None:
     def said(params: str) -> str:
         return refusal("Reshape", f"reshape_param {{ {params} }}", (2, 3, 4))
+
+    assert "a shape of 33 dimensions; Caffe has at most 32" in said("shape {" + " dim: 1" * 33 + " }")
 
     assert "a 2x3x4 bottom has 24 values, the wanted 5x5 has 25" in said("shape { dim: 5 dim: 5 }")
     assert "cannot be divided by 7" in said("shape { dim: 7 dim: -1 }")
