@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from ..errors import Problems, listed
 from ..proto import LayerDef
-from ..proto.netdef import MAX_COUNT
+from ..proto.netdef import MAX_AXES, MAX_COUNT
 from . import passes
 from .fields import Fields
 from .layers import Layer, LayerFault, View
 from .layers.base import Shape
 from .layers.registry import Registry
 from .passes import Dropped
+from .producers import Producers
 from .weights import Wanted
 
 DROPOUT_RATIO = 0.5  # Caffe's default
@@ -44,6 +46,7 @@ class Builder:
         self.draft = draft
         self.problems = problems
         self.kinds = kinds
+        self.producers = Producers(draft)
         self.fields = Fields(kinds, draft.options.ignore_fields, problems)
         self.current: dict[str, str] = {}  # blob -> the value it holds now
         self.writers: dict[str, list[str]] = {}  # blob -> layers that wrote it, in order
@@ -53,6 +56,7 @@ class Builder:
         self.unread: dict[str, None] = {}  # blobs that no layer has read yet: the outputs, at the end
         self.nodes: list[Node] = []
         self.wanted: list[Wanted] = []
+        self.untold: set[str] = set()  # layers of which, after a problem, nobody knows what weights they need
         self.dropped: list[Dropped] = list(draft.dropped)
         self.warnings: list[str] = []
         self.dropouts: dict[str, float] = {}
@@ -61,30 +65,22 @@ class Builder:
     def run(self) -> None:
         """Over all layers, once."""
         self.fields.header(self.draft.net.faults)
+        self.fields.rules(self.draft.net.layers)
         for item in self.draft.inputs:
+            if not item.blob:
+                self.problems.add(f"{item.by} brings a blob without a name; name it, here and where it is read")
             self._define(item.blob, item.by, item.shape)
             self.unread.pop(item.blob)
-        for layer in self.draft.layers:
-            where = f"layer '{layer.name}'" + (f" (line {layer.line})" if layer.line else "")
-            params = self.fields.settle(layer, where)
-            inputs = self._bottoms(layer, where)
-            if not self._tops_are_free(layer, where):
-                continue
-            if layer.type in IDENTITIES:
-                self._pass_through(layer, inputs)
-            elif layer.type not in self.kinds:
-                self.unsupported.setdefault(layer.type, []).append(where)
-                self._outputs(layer, [None] * len(layer.tops))
-            elif params is not None:
-                self._add(replace(layer, params=params), where, inputs)
-            else:
-                self._outputs(layer, [None] * len(layer.tops))
+        for place, layer in enumerate(self.draft.layers):
+            self._layer(place, layer)
         for kind, layers in self.unsupported.items():
             self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}")
         notes = {node.type: node.layer.note for node in self.nodes if node.layer.note}
         self.warnings[:0] = self.fields.all_warnings() + [f"layer type {kind}: {note}" for kind, note in notes.items()]
         if not self.nodes and not self.problems:
             self.problems.add("no layer is left to run at inference")
+        elif not self.draft.inputs and not self.problems:
+            self.problems.add("no layer that runs at inference reads an input")
 
     def advice(self) -> str:
         """What to do about problems, beside what each of them says."""
@@ -98,17 +94,34 @@ class Builder:
 
     # ---- one layer ---------------------------------------------------------------------------------------------------
 
-    def _bottoms(self, layer: LayerDef, where: str) -> list[str | None]:
+    def _layer(self, place: int, layer: LayerDef) -> None:
+        where = layer.where
+        params = self.fields.settle(layer, where)
+        inputs = self._bottoms(place, layer, where)
+        free = self._tops_are_free(layer, where)
+        known = layer.type in IDENTITIES or layer.type in self.kinds
+        if not known and layer.type:  # a fault of its fields says where none is given
+            self.unsupported.setdefault(layer.type, []).append(where)
+        if not known or not free or not self._counts_fit(layer, where):
+            self._give_up(layer)
+        elif layer.type in IDENTITIES:
+            self._pass_through(layer, inputs)
+        elif params is None:
+            self._give_up(layer)
+        else:
+            self._add(replace(layer, params=params), where, inputs)
+
+    def _give_up(self, layer: LayerDef) -> None:
+        """After a problem: what reads its tops is not to be blamed for that, nor are its weights."""
+        self.untold.add(layer.name)
+        self._outputs(layer, [None] * len(layer.tops))
+
+    def _bottoms(self, place: int, layer: LayerDef, where: str) -> list[str | None]:
         inputs: list[str | None] = []
         for bottom in layer.bottoms:
             value = self.current.get(bottom)
             if value is None:
-                later = next((other.name for other in self.draft.layers if bottom in other.tops), None)
-                why = (
-                    f"layer '{later}' produces it, but Caffe runs layers in the file's order"
-                    if later
-                    else "no layer does"
-                )
+                why = self.producers.why_not_before(place, bottom)
                 self.problems.add(f"{where} reads blob '{bottom}', which nothing before it produces: {why}")
             else:
                 self.read_by[bottom].append(layer.name)
@@ -118,10 +131,18 @@ class Builder:
 
     def _tops_are_free(self, layer: LayerDef, where: str) -> bool:
         free = True
+        kind = self.kinds.get(layer.type)
+        several = {top for top, named in Counter(layer.tops).items() if named > 1}
         for i, top in enumerate(layer.tops):
-            if top not in self.current:
+            if not top:
+                self.problems.add(f"{where} has a top without a name; name it, here and where it is read")
+                free = False
+            elif top in several:
+                self.problems.add(f"{where} names the top '{top}' more than once; blobs need different names")
+                free = False
+            elif top not in self.current:
                 continue
-            if i >= len(layer.bottoms) or layer.bottoms[i] != top:
+            elif i >= len(layer.bottoms) or layer.bottoms[i] != top:
                 first = self.writers[top][-1]
                 self.problems.add(
                     f"{where} writes blob '{top}', which {first} already produces; blobs need different names"
@@ -133,17 +154,27 @@ class Builder:
                     f"refuses that: give '{layer.name}' a top of its own"
                 )
                 free = False
-            elif layer.type in self.kinds and not self.kinds[layer.type].in_place:
+            elif not (kind.works_in_place(layer.params) if kind else layer.type != "Split"):
                 self.problems.add(
                     f"{where}: layers of type {layer.type} cannot work in place; give it a top of its own"
                 )
                 free = False
         return free
 
+    def _counts_fit(self, layer: LayerDef, where: str) -> bool:
+        kind = self.kinds.get(layer.type)
+        takes, gives = (kind.takes, kind.gives) if kind else ((1, 1), (1, None if layer.type == "Split" else 1))
+        for have, (low, high), what in ((len(layer.bottoms), takes, "bottoms"), (len(layer.tops), gives, "tops")):
+            if have < low or (high is not None and have > high):
+                wants = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
+                self.problems.add(f"{where}: it has {have} {what}, its type takes {wants}")
+                return False
+        return True
+
     def _pass_through(self, layer: LayerDef, inputs: list[str | None]) -> None:
         self.dropped.append(Dropped(layer.name, layer.type, IDENTITIES[layer.type]))
-        if not inputs:
-            return
+        if layer.specs:
+            self.problems.add(f"{layer.where}: {_too_many(layer, 0)}")
         if inputs[0] is None:  # a problem already
             self._outputs(layer, [None] * len(layer.tops))
             return
@@ -163,8 +194,6 @@ class Builder:
         shapes: Sequence[Shape | None] = [None] * len(layer.tops)
         bottoms = [self.shapes[value] if value else None for value in inputs]
         try:
-            _check_count(len(layer.bottoms), kind.takes, "bottoms")
-            _check_count(len(layer.tops), kind.gives, "tops")
             parsed = kind.parse(layer.params, len(layer.tops))
             known = [shape for shape in bottoms if shape is not None]
             if len(known) == len(bottoms):
@@ -172,16 +201,22 @@ class Builder:
                 if len(shapes) != len(layer.tops):
                     raise LayerFault(f"{len(layer.bottoms)} bottoms give {len(shapes)} tops, not {len(layer.tops)}")
                 for top, shape in zip(layer.tops, shapes, strict=True):
+                    if len(shape) > MAX_AXES:
+                        raise LayerFault(f"its top '{top}' would have {len(shape)} axes; Caffe has at most {MAX_AXES}")
                     if prod(shape) > MAX_COUNT:
                         raise LayerFault(
                             f"its top '{top}' would have {prod(shape)} values; Caffe has at most {MAX_COUNT}"
                         )
                 wanted = parsed.weights(known)
+                if len(layer.specs) > len(wanted):
+                    raise LayerFault(_too_many(layer, len(wanted)))
                 if wanted:
-                    self.wanted.append(Wanted(layer.name, parsed, wanted, layer.specs))
+                    self.wanted.append(Wanted(layer.name, parsed, wanted, layer.specs, tuple(known), layer.line))
+            else:
+                self.untold.add(layer.name)
         except LayerFault as fault:
-            self.problems.add(f"{where}: {fault}")
-            self._outputs(layer, [None] * len(layer.tops))
+            self.problems.add(f"{where}: {fault}{self._scalars(layer, bottoms)}")
+            self._give_up(layer)
             return
         outputs = self._outputs(layer, shapes)
         node = Node(layer.name, layer.type, parsed, tuple(value or "" for value in inputs), tuple(outputs))
@@ -191,6 +226,13 @@ class Builder:
         for top in layer.tops:
             if top in layer.bottoms:
                 self._refresh_aliases(layer, top)
+
+    def _scalars(self, layer: LayerDef, bottoms: Sequence[Shape | None]) -> str:
+        """Names bottoms without dimensions: a `shape { }` does its harm in other layers."""
+        named = [blob for blob, shape in zip(layer.bottoms, bottoms, strict=True) if shape == ()]
+        return "".join(
+            f"; blob '{blob}' of {self.writers[blob][-1]} has no dimensions" for blob in dict.fromkeys(named)
+        )
 
     def _outputs(self, layer: LayerDef, shapes: Sequence[Shape | None]) -> list[str]:
         return [
@@ -211,9 +253,11 @@ class Builder:
         return value
 
     def _share_memory(self, one: str, other: str) -> None:
-        both = self.memory[one] | self.memory[other]
-        for blob in both:
-            self.memory[blob] = both
+        few, many = sorted((self.memory[one], self.memory[other]), key=len)
+        if few is not many:
+            many |= few
+            for blob in few:
+                self.memory[blob] = many
 
     def _refresh_aliases(self, layer: LayerDef, top: str) -> None:
         """After an in-place layer, the other blobs in the same memory hold the new values too."""
@@ -242,6 +286,7 @@ class Builder:
         inputs = {item.blob for item in self.draft.inputs}
         names: dict[str, str] = {}
         taken = set(self.writers)
+        numbers: dict[str, int] = {}  # name -> the last number that told another value of it apart
         for value in self.shapes:
             blob, version = value.rsplit("\0", 1)
             last = self.current[blob] == value
@@ -249,17 +294,15 @@ class Builder:
                 names[value] = blob
                 continue
             writer = self.writers[blob][int(version)].removeprefix("layer '").removesuffix("'")
-            name, number = f"{blob}@{writer}", 1
+            name = written = f"{blob}@{writer}"
             while name in taken:
-                number += 1
-                name = f"{blob}@{writer}#{number}"
+                numbers[written] = numbers.get(written, 1) + 1
+                name = f"{written}#{numbers[written]}"
             taken.add(name)
             names[value] = name
         return names
 
 
-def _check_count(have: int, limits: tuple[int, int | None], what: str) -> None:
-    low, high = limits
-    if have < low or (high is not None and have > high):
-        wants = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-        raise LayerFault(f"it has {have} {what}, its type takes {wants}")
+def _too_many(layer: LayerDef, blobs: int) -> str:
+    """Settings of blobs that a layer lacks, which Net::Init refuses too."""
+    return f"it has {len(layer.specs)} param {{ }} for {blobs} blobs; take out those behind them"

@@ -183,7 +183,7 @@ def _top5(
     for name, given in outputs.items():
         item = found.get(graph.blobs[name])
         value = item.exact if item else None
-        if item is None or value is None or value.ndim != 2 or value.shape[1] < 2 or not np.isfinite(value).all():
+        if item is None or value is None or value.ndim != 2 or value.shape[1] < 2 or item.check.nonfinite:
             continue
         best = np.argsort(-value, axis=1, kind="stable")[:, :5]
         top5[name] = best.tolist()
@@ -198,32 +198,3 @@ def _top5(
             for i in np.flatnonzero(gap > 2 * allowed)
         ]
     return top5, faults
-
-
-def read_reference(path: Path, graph: Graph) -> dict[str, Array]:
-    """Blobs of a person's own Caffe, from `numpy.savez`. Raises CheckError where inputs are missing or do not fit."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            blobs: dict[str, Array] = {name: file[name].astype(np.float32, copy=False) for name in file.files}
-    except (OSError, ValueError, EOFError) as fault:
-        raise CheckError(f"{path}: not a file that numpy.savez wrote: {fault}") from fault
-    for name in graph.inputs:
-        if name not in blobs:
-            raise CheckError(f"{path}: it lacks the input '{name}'; it has {', '.join(sorted(blobs)) or 'nothing'}")
-        if any(value.startswith(f"{name}@") for node in graph.nodes for value in node.outputs):
-            raise CheckError(
-                f"{path}: the network overwrites its input '{name}' in place, so after a forward pass the blob no "
-                "longer holds what was fed in; check with --images instead"
-            )
-        shape, free = blobs[name].shape, graph.batched[name]
-        if len(shape) != len(free) or any(
-            have != want for have, want in zip(shape, free, strict=True) if want is not None
-        ):
-            raise CheckError(
-                f"{path}: input '{name}' has shape {times(shape)}, the network takes {times(graph.shapes[name])}"
-            )
-    if not set(blobs) & set(graph.blobs) - set(graph.inputs):
-        raise CheckError(
-            f"{path}: none of its arrays bears the name of a blob of the network: {', '.join(sorted(blobs))}"
-        )
-    return blobs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..deploy.classes import ORDERS, Classes
 from ..deploy.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
+from ..files import require_utf8
 from . import class_order, image_input, landed, onnx_export, preprocessing, recorded, reference, report, trial
 from .check import Check, Subject, compare
 from .class_names import class_names
@@ -22,7 +22,7 @@ from .graph import Graph
 from .landed import Landed
 from .network import Loaded, read, realise
 from .passes import Options
-from .released import identify
+from .released import identifying
 from .state import write_state
 from .trial import Trial
 
@@ -57,12 +57,13 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Result:
-    """What a conversion gives back."""
+    """What a conversion gives back; `failure` says in words that the check failed, where --keep-going wrote it."""
 
     folder: Path
     report: Mapping[str, Any]
     check: Check | None
     warnings: tuple[str, ...] = field(default=())
+    failure: str | None = None
 
 
 def convert(
@@ -72,18 +73,17 @@ def convert(
 
     `progress` is told in a few words what happens next.
     """
+    require_utf8(folder)
     bundle.refuse_taken(folder, wishes.force)
-    if wishes.opset > onnx_export.DEFAULT_OPSET and wishes.opset > newest_opset(onnx_export.OPSETS[-1]):
-        raise ConvertError(
-            f"--opset {wishes.opset}: the installed onnxruntime takes at most {newest_opset(onnx_export.OPSETS[-1])}"
-        )
-    with ThreadPoolExecutor(1) as hasher:  # hashing leaves the interpreter free for the rest
-        sources = [hasher.submit(identify, caffemodel, "caffemodel")]
-        if prototxt:
-            sources.append(hasher.submit(identify, prototxt, "prototxt"))
-        progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
-        loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size))
-        digests = [source.result() for source in sources]
+    fault = opset_fault(wishes.opset)
+    if fault:
+        raise ConvertError(f"--opset: {fault}")
+    sources = [identifying(caffemodel, "caffemodel")]
+    if prototxt:
+        sources.append(identifying(prototxt, "prototxt"))
+    progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
+    loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size))
+    digests = [source() for source in sources]
     released = any(source.release for source in digests)
     preprocess = _preprocess(loaded, released, wishes)
     classes = before = class_names(loaded.graph, released, wishes.labels)
@@ -112,12 +112,23 @@ def convert(
             check = _check(loaded, wishes, tried, temporary, progress)
         made = report.make(digests, loaded, preprocess, classes, model, check, weights, warnings, said)
         faults = [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)]
-        if faults and not wishes.keep_going:
-            raise CheckError(_failed(caffemodel, check, faults))
+        failure = _failed(caffemodel, check, faults, folder if wishes.keep_going else None) if faults else None
+        if failure and not wishes.keep_going:
+            raise CheckError(failure)
         progress("writing the report")
         bundle.write_report(temporary, made)
         report.write_page(temporary / bundle.PAGE, made)
-    return Result(folder, made, check, (*warnings, *faults))
+    return Result(folder, made, check, warnings, failure)
+
+
+def opset_fault(opset: int) -> str | None:
+    """Why no file of this ONNX opset can be written and run, in words; None where it can."""
+    if opset == onnx_export.DEFAULT_OPSET:
+        return None
+    oldest, newest = onnx_export.OPSETS[0], newest_opset(onnx_export.OPSETS[-1])
+    if oldest <= opset <= newest:
+        return None
+    return f"{opset} is not between {oldest} and {newest}, the newest that the installed onnxruntime takes"
 
 
 def _preprocess(loaded: Loaded, released: bool, wishes: Wishes) -> Preprocess | None:
@@ -179,11 +190,11 @@ def _reordered(loaded: Loaded, classes: Classes, wishes: Wishes) -> tuple[Loaded
     return realise(loaded.net, permuted), found
 
 
-def _failed(caffemodel: Path, check: Check | None, faults: Sequence[str]) -> str:
+def _failed(caffemodel: Path, check: Check | None, faults: Sequence[str], written: Path | None) -> str:
     first = f"\nThe first layer that diverges: {check.first_divergence}." if check and check.first_divergence else ""
     shown = "\n".join(f"  - {fault}" for fault in faults[:10])
     more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-    return (
-        f"{caffemodel}: the check failed, nothing was written ({len(faults)} faults):\n{shown}{more}{first}\n"
-        "--keep-going writes the bundle all the same, with the report."
-    )
+    done = f"{written} was written all the same" if written else "nothing was written"
+    advice = "--keep-going writes the bundle all the same, with the report."
+    advice = f"All of them are in {written / bundle.PAGE}." if written else advice
+    return f"{caffemodel}: the check failed, {done} ({len(faults)} faults):\n{shown}{more}{first}\n{advice}"

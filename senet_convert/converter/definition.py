@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from math import isnan
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,8 @@ from ..proto import LayerDef, NetDef, State, read_prototxt
 from ..proto.write import write_prototxt
 from . import graph, passes, preprocessing
 from .graph import Graph
-from .passes import Input, Options
+from .inputs import Input
+from .passes import Options
 
 IMAGE_AXES = 4
 
@@ -29,7 +31,7 @@ def inference(net: NetDef, options: Options) -> NetDef:
     problems.raise_as(GraphError)
     inputs = _inputs(draft.inputs, {layer.name for layer in draft.layers}, preprocessing.transform(net))
     layers = (
-        replace(layer, blobs=(), include=(), exclude=(), rest=_without_phase(layer.rest), line=None)
+        replace(layer, blobs=(), include=(), exclude=(), rest=_specs_only(layer.rest), line=None)
         for layer in draft.layers
     )
     return NetDef(net.name, net.source, (*inputs, *layers), comments=net.comments)
@@ -62,9 +64,23 @@ def settled(options: Options) -> Options:
 
 
 def same_layers(one: Graph, other: Graph) -> bool:
-    """Whether two graphs run the same layers on the same values, whatever their weights are."""
-    left, right = ([replace(node, weights=()) for node in built.nodes] for built in (one, other))
-    return (left, one.shapes, one.outputs) == (right, other.shapes, other.outputs)
+    """Whether two graphs run the same layers on the same values, whatever their weights are; NaN is the same as NaN."""
+    left, right = (
+        [replace(node, weights=(), layer=replace(node.layer, sound=True)) for node in built.nodes]
+        for built in (one, other)
+    )
+    return (_plain(left), one.shapes, one.outputs) == (_plain(right), other.shapes, other.outputs)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and mappings as dicts, all the way down, and NaN by its name: the number is not equal to itself."""
+    if is_dataclass(value):
+        return type(value), {item.name: _plain(getattr(value, item.name)) for item in fields(value) if item.compare}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return "NaN" if isinstance(value, float) and isnan(value) else value
 
 
 def _inputs(inputs: Sequence[Input], taken: set[str], transform: Mapping[str, Any]) -> list[LayerDef]:
@@ -89,6 +105,6 @@ def free_name(name: str, taken: set[str]) -> str:
     return found
 
 
-def _without_phase(rest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Caffe fills in the phase of the net; what only some phases have is decided here."""
+def _specs_only(rest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`param`, with the names of shared blobs. Losses are gone, and Caffe fills in the phase of the net."""
     return {key: value for key, value in rest.items() if key == "param"}

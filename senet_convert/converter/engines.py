@@ -57,7 +57,10 @@ def engines(
 
 def _named(caffemodel: Path, sources: Mapping[str, Mapping[str, Any]]) -> Path | None:
     """The prototxt beside the caffemodel: the one that the conversion read, else as for a conversion."""
-    return _beside(caffemodel, sources.get("prototxt", {}).get("name")) or find_prototxt(caffemodel)
+    name = sources.get("prototxt", {}).get("name")
+    if sources and name is None:
+        return None  # it read none: the caffemodel's own definition was asked for, or there was no other
+    return _beside(caffemodel, name) or find_prototxt(caffemodel)
 
 
 def _caffemodel(model: Model, given: Path | None) -> tuple[Path, dict[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from math import isnan
 from typing import Any
 
 from ..errors import Problems
@@ -44,6 +45,8 @@ WITHOUT_EFFECT_AS: Mapping[str, bool] = {
     "dropout_param.sample_weights_test": False,  # true is dropout at inference
     "dropout_param.scale_train": True,  # what Caffe does; false scales at inference instead
 }
+# Fields by which a layer with statistics uses them in every phase.
+USES_STATISTICS = ("use_global_stats", "bn_mode", "frozen")
 
 
 class Fields:
@@ -62,6 +65,13 @@ class Fields:
         for fault in self._left(faults, "the header"):
             self.problems.add(_said(fault))
 
+    def rules(self, layers: Sequence[LayerDef]) -> None:
+        """Those in rules, whether or not the layer runs: they may be why it does."""
+        for layer in layers:
+            for fault in self._left(layer.rule_faults, layer.where):
+                self.unnamed = self.unnamed or fault.line is None
+                self.problems.add(f"{layer.where}: {_said(fault)}")
+
     def settle(self, layer: LayerDef, where: str) -> Params | None:
         """The layer's parameters, with what its type takes of the unknown fields; None where a fault stops it."""
         kind = self.kinds.get(layer.type)
@@ -74,9 +84,13 @@ class Fields:
             faults.append(str(misfit))
         if kind is not None:
             self._drop_known(params, kind, where)
+            self._name_nan(params.get(kind.message, {}), kind, where)
+        self._name_phase(layer, params, kind, where)
         if layer.line is None:
             faults += self._misread(layer, kind, where)
             self.unnamed = self.unnamed or bool(faults)
+        if not layer.type and not faults:  # a type that its form does not know is a fault already
+            faults.append("it has no type; every layer needs one")
         for text in faults:
             self.problems.add(f"{where}: {text}")
         return None if faults else params
@@ -123,6 +137,30 @@ class Fields:
         }
         if len(left) < len(own):
             params[kind.message] = left
+
+    def _name_nan(self, own: Params, kind: type[Layer], where: str) -> None:
+        """Numbers of the type's own message that are NaN: Caffe runs on with them, and so do we, but not silently."""
+        for name, value in own.items():
+            if any(
+                isinstance(item, float) and isnan(item) for item in (value if isinstance(value, tuple) else [value])
+            ):
+                self._warnings.append(f"{where}: {kind.message}.{name} is NaN; is that meant?")
+
+    def _name_phase(self, layer: LayerDef, params: Params, kind: type[Layer] | None, where: str) -> None:
+        """A layer's own phase, which Caffe keeps where a text gives it, and fills in itself in what it saves."""
+        if layer.line is None or layer.rest.get("phase") != "TRAIN":
+            return
+        own = params.get(kind.message, {}) if kind else {}
+        if layer.type == "Dropout":
+            does = "drops values at random"
+        elif kind is not None and kind.statistics and not any(own.get(name) for name in USES_STATISTICS):
+            does = "normalises by the statistics of each batch"
+        else:
+            return
+        self._warnings.append(
+            f"{where}: its phase: TRAIN is passed over, with which Caffe {does}, whatever the network's phase; take it "
+            "out, or see what it is for"
+        )
 
     def _misread(self, layer: LayerDef, kind: type[Layer] | None, where: str) -> list[str]:
         """Parameters that a binary's numbers seem to name, but which a layer of a fork's type cannot have."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..errors import GraphError, Problems
+from ..errors import GraphError, Problems, WeightsError, listed
 from ..proto import NetDef
 from . import passes
 from .builder import IDENTITIES, Builder, Node
+from .inputs import DATA
 from .layers import LayerFault
 from .layers.base import Shape, times
 from .layers.registry import merged
@@ -72,7 +73,8 @@ class Graph:
 def build(net: NetDef, weights: NetDef | None, options: Options | None = None) -> Graph:
     """The graph of `net` with the blobs of `weights` (None: a graph without weights, to look at).
 
-    Raises GraphError with every problem of the definition and every blob that does not fit.
+    Raises GraphError with every problem of the definition and every blob that does not fit; WeightsError where only
+    blobs are at fault.
     """
     if net is weights and not any(layer.type for layer in net.layers):
         raise GraphError(
@@ -81,26 +83,33 @@ def build(net: NetDef, weights: NetDef | None, options: Options | None = None) -
         )
     problems = Problems(net.source)
     draft = passes.run(net, options or Options(), problems)
-    reserved = {*IDENTITIES, *passes.DATA, *passes.LOSSES, *passes.SINKS}
+    reserved = {*IDENTITIES, *DATA, *passes.LOSSES, *passes.SINKS}
     kinds = merged({layer.type for layer in draft.layers}, draft.options.layers, reserved)
     builder = Builder(draft, problems, kinds)
     builder.run()
+    _refuse_readers_of_open(builder, problems)
+    kind = GraphError if problems else WeightsError
     accounts = Accounts()
     if weights is not None:
-        accounts = assign(builder.wanted, weights, problems)
-        _refuse_unwanted(builder, accounts, problems)
-    _refuse_readers_of_open(builder, problems)
-    problems.raise_as(GraphError, builder.advice())
+        accounts = assign(builder.wanted, builder.untold, weights, problems)
+        _refuse_unwanted(builder, accounts, weights.source, problems)
+    problems.raise_as(kind, builder.advice())
     return _graph(builder, accounts)
 
 
-def _refuse_unwanted(found: Builder, accounts: Accounts, problems: Problems) -> None:
-    """Caffe too refuses blobs for a layer that takes none: they mean that the layer is another one."""
+def _refuse_unwanted(found: Builder, accounts: Accounts, source: str, problems: Problems) -> None:
+    """Blobs of which none lands are another network's. Caffe too refuses some for a layer that takes none: they mean
+    that the layer is another one.
+    """
     kinds = {node.name: node.type for node in found.nodes}
+    if accounts.unused and not found.wanted and not problems and not kinds.keys() & set(accounts.unused):
+        ask = ". Is it the prototxt of another network?" if source != found.draft.net.source else ""
+        have = listed([name or "(one without a name)" for name in accounts.unused])
+        problems.add(f"no layer that runs needs weights, but {source} holds some for {have}{ask}")
     for name in accounts.unused:
         if name in kinds:
             problems.add(
-                f"layer '{name}' ({kinds[name]}): the caffemodel holds blobs for it, but with these parameters its "
+                f"layer '{name}' ({kinds[name]}): {source} holds blobs for it, but with these parameters its "
                 "type has none; is it a fork's layer of the same name, which learns?"
             )
 
@@ -129,6 +138,7 @@ def _graph(found: Builder, accounts: Accounts) -> Graph:
             inputs=tuple(names[value] for value in node.inputs),
             outputs=tuple(names[value] for value in node.outputs),
             weights=keys.get(node.name, ()) if node.layer.weight_names else (),
+            layer=node.layer if accounts.sound else replace(node.layer, sound=False),
         )
         for node in found.nodes
     )

@@ -35,9 +35,6 @@ def preprocess_for(graph: Graph, found: Preprocess | None, any_size: bool = Fals
     """The preprocessing of a model that takes pictures. Raises ConvertError where it is not known, or does not fit."""
     if found is None:
         raise ConvertError("--input image: only for a network with one image input of 1 or 3 channels")
-    shape = graph.shapes[graph.inputs[0]]
-    if found.size != shape[2:]:
-        raise ConvertError(f"--crop {times(found.size)}: with --input image it must be the input's {times(shape[2:])}")
     if not found.mean:
         raise ConvertError(
             "--input image: the files do not say which mean to subtract; give it with --mean, or --mean 0 for none"

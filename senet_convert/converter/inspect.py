@@ -5,27 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import ReadError
-from ..proto import NetDef, read_caffemodel, read_prototxt
+from ..errors import ReadError, each
+from ..proto import NetDef, is_text, read_caffemodel, read_prototxt
 from . import families, graph, report
+from .network import prototxt_of
 from .passes import Options
 from .released import identify
-from .upgrade import is_text
 
 
 def inspect(file: Path, prototxt: Path | None, options: Options) -> dict[str, Any]:
     """Layers, shapes, parameters and MACs of a caffemodel or a prototxt, as plain data.
 
-    Raises ConvertError: the file cannot be read, or is not a valid network.
+    A caffemodel is looked at with the prototxt that converting it takes. Raises ConvertError: the file cannot be read,
+    or is not a valid network.
     """
-    net = _read(file)
-    definition = read_prototxt(prototxt) if prototxt else net
+    if prototxt is None and is_text(file):
+        return _described(file, None, options)
+    with prototxt_of(file, prototxt) as chosen:
+        return _described(file, chosen, options)
+
+
+def _described(file: Path, prototxt: Path | None, options: Options) -> dict[str, Any]:
+    net, definition = each([lambda: _read(file), lambda: read_prototxt(prototxt) if prototxt else None])
+    definition = definition or net
     weights = net if any(layer.blobs for layer in net.layers) else None
     built = graph.build(definition, weights, options)
     match = families.match(built)
     source = identify(file, "caffemodel" if weights else "prototxt")
     return {
         "file": source.name,
+        "prototxt": prototxt.name if prototxt else None,
         "bytes": source.size,
         **source.digests,
         "release": source.release.name if source.release else None,

@@ -124,7 +124,7 @@ def judged(
     few = FewValues(runner, len(tensors[0]) if tensors[0].ndim else 1)
     found = {}
     for step in lockstep(runner, tensors, decide):
-        finite = np.abs(step.exact) <= LARGEST  # no NaN either
+        finite = _finite(step, graph.accounts.sound)
         scale = float(np.abs(step.exact[finite]).max(initial=0.0))
         budget = _budget(step, finite, scale, few)
         few.keep(step.value, step.exact, budget * (scale or 1.0))
@@ -168,10 +168,18 @@ def _measured_again(
     for seed in range(1, AGAIN + 1) if found else ():
         for step in lockstep(runner, tensors, decide, seed):
             if step.value in found:
-                finite = np.abs(step.exact) <= LARGEST
+                finite = _finite(step, runner.graph.accounts.sound)
                 error = _error(step.exact, finite, found[step.value].check.scale, step.rounded)
                 widest[step.value] = max(widest[step.value], error)
     return {value: item.with_budget(FACTOR * min(widest[value], MOST_BY_ULP)) for value, item in found.items()}
+
+
+def _finite(step: Step, sound: bool) -> Array:
+    """Which values count: those that float32 can hold, and where weights are not finite, those that it arrives at too:
+    which sums overflow on the way then depends on their order.
+    """
+    finite: Array = np.abs(step.exact) <= LARGEST  # no NaN either
+    return finite if sound else finite & np.isfinite(step.plain)
 
 
 def _budget(step: Step, finite: Array, scale: float, few: FewValues) -> float:

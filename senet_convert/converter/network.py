@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
-from ..proto import NetDef, read_caffemodel, read_prototxt
+from ..errors import WeightsError
+from ..proto import NetDef, read_both
 from . import families, graph, reference, resize
 from .families import Match
 from .graph import Graph
@@ -29,7 +31,33 @@ class Loaded:
 def find_prototxt(caffemodel: Path) -> Path | None:
     """The prototxt beside a caffemodel: of the same stem, else deploy.prototxt; None when there is neither."""
     places = (caffemodel.with_suffix(".prototxt"), caffemodel.parent / "deploy.prototxt")
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if place.is_file() and not _same(place, caffemodel)), None)
+
+
+@contextmanager
+def prototxt_of(caffemodel: Path, given: Path | None) -> Iterator[Path | None]:
+    """The prototxt to read: the one given, else the one beside the caffemodel.
+
+    None stands for the caffemodel's own definition, which is asked for by giving the caffemodel itself. Where the
+    weights do not fit a prototxt that was found, the WeightsError says how to do without it.
+    """
+    if given is not None:
+        yield None if _same(given, caffemodel) else given
+        return
+    found = find_prototxt(caffemodel)
+    try:
+        yield found
+    except WeightsError as fault:
+        if found is None:
+            raise
+        raise WeightsError(
+            f"{fault}\n{found} was not given, it was found beside the caffemodel. If it is of another network, give "
+            f"the right one with --prototxt, or --prototxt {caffemodel} for the definition that the caffemodel holds."
+        ) from fault
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def read(caffemodel: Path, prototxt: Path | None, options: Options, size: int | None = None) -> tuple[NetDef, Graph]:
@@ -37,8 +65,8 @@ def read(caffemodel: Path, prototxt: Path | None, options: Options, size: int | 
 
     `size` is another one of the input, see `resize`.
     """
-    weights = read_caffemodel(caffemodel)
-    net = read_prototxt(prototxt) if prototxt else weights
+    weights, definition = read_both(caffemodel, prototxt)
+    net = definition or weights
     if size is None:
         return net, graph.build(net, weights, options)
     net, options, notes = resize.resized(net, options, size)
@@ -55,6 +83,7 @@ def realise(net: NetDef, built: Graph) -> Loaded:
     return Loaded(net, built, None, module, module.names)
 
 
-def load(caffemodel: Path, prototxt: Path | None = None, options: Options | None = None) -> nn.Module:
+def load(caffemodel: Path, prototxt: Path | None, options: Options) -> Loaded:
     """See senet_convert.load."""
-    return realise(*read(caffemodel, prototxt or find_prototxt(caffemodel), options or Options())).module
+    with prototxt_of(caffemodel, prototxt) as chosen:
+        return realise(*read(caffemodel, chosen, options))

@@ -257,9 +257,6 @@ class _Emitter:
     def array(self, weight: str) -> Array:
         return self.initializers[weight]
 
-    def finite(self, weight: str) -> bool:
-        return weight not in self._graph.accounts.unsound
-
     def _fresh(self, name: str) -> str:
         unique, number = name, 1
         while unique in self._names:

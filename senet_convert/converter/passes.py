@@ -6,24 +6,20 @@ The passes stand in `PASSES`, in their order. None of them looks at shapes or we
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..errors import Problems
+from ..errors import GraphError, Problems, listed
 from ..proto import LayerDef, NetDef, Rule, State
-from ..proto.netdef import MAX_COUNT, Shape
+from ..proto.netdef import Shape, named_by_solver
+from .inputs import Input, data_to_inputs, shape_inputs
+from .layers import LAYERS
 
 if TYPE_CHECKING:
     from .layers.base import Layer
 
-# Layers that bring data in. At inference their tops are the network's inputs.
-DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}) | frozenset(
-    {"AnnotatedData", "DenseImageData", "ImageLabelmapData", "ImageSegData", "SegData", "VideoData"}  # of forks
-)
 # Losses, with the layer that gives a loss's predictions at inference (None: its bottom is the prediction).
 LOSSES: Mapping[str, str | None] = {
     "ContrastiveLoss": None,
@@ -42,6 +38,8 @@ LOSSES: Mapping[str, str | None] = {
 }
 # How many of a loss's first bottoms are predictions, where it is not one; the others are labels, targets, weights.
 PREDICTIONS: Mapping[str, int] = {"ContrastiveLoss": 2, "MultiBoxLoss": 3}
+# Losses whose first two bottoms may be exchanged: the prediction is what comes of learned layers.
+SYMMETRIC = frozenset({"EuclideanLoss", "L1Loss", "SmoothL1Loss", "SmoothL1LossOHEM"})
 # Layers that measure, store, choose samples or discard, and give nothing that inference needs.
 SINKS = frozenset({"Accuracy", "HDF5Output", "Silence"}) | frozenset(
     {"BoxAnnotatorOHEM", "DetectionEvaluate", "EvalDetection", "SegAccuracy"}  # of forks
@@ -66,15 +64,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Input:
-    """One input of the network. `shape` is None where neither file nor person gives it."""
-
-    blob: str
-    shape: Shape | None
-    by: str  # who brings it: "layer 'data' (HDF5Data)", or the header
-
-
-@dataclass(frozen=True)
 class Dropped:
     """A layer or blob of the file that inference does not run, and why."""
 
@@ -96,7 +85,13 @@ class Draft:
 
 
 def run(net: NetDef, options: Options, problems: Problems) -> Draft:
-    """All passes over a network; what is wrong is added to `problems`."""
+    """All passes over a network; what is wrong is added to `problems`.
+
+    Raises GraphError at once for a file without layers: it is another one than was meant.
+    """
+    if not net.layers:
+        problems.add(_no_layers(net))
+        problems.raise_as(GraphError)
     draft = Draft(net, options, net.layers)
     for step in PASSES:
         draft = step(draft, problems)
@@ -107,15 +102,16 @@ def run(net: NetDef, options: Options, problems: Problems) -> Draft:
 
 
 def select_state(draft: Draft, problems: Problems) -> Draft:
-    """Keep the layers whose include and exclude rules admit the wanted phase, level and stages (Net::FilterNet)."""
-    wanted, written = draft.options.state, draft.net.state
-    state = State(wanted.phase, wanted.level or written.level, (*written.stages, *wanted.stages))
+    """Keep the layers whose include and exclude rules admit the wanted phase, level and stages (Net::FilterNet).
+
+    As in Caffe (Net::Net) the file's stages count beside the wanted ones; its level never does.
+    """
+    wanted = draft.options.state
+    state = replace(wanted, stages=(*draft.net.state.stages, *wanted.stages))
     kept, excluded, dropped = [], [], []
     for layer in draft.layers:
         if layer.include and layer.exclude:
-            problems.add(
-                f"layer '{layer.name}'{_line(layer)} has both include and exclude rules; Caffe takes one of them"
-            )
+            problems.add(f"{layer.where} has both include and exclude rules; Caffe takes one of them")
         runs = any(_meets(rule, state) for rule in layer.include) if layer.include else True
         if any(_meets(rule, state) for rule in layer.exclude):
             runs = False
@@ -133,40 +129,13 @@ def join_inserted_splits(draft: Draft, problems: Problems) -> Draft:
     kept, dropped = [], []
     for layer in draft.layers:
         bottoms = tuple(source.get(bottom, bottom) for bottom in layer.bottoms)
-        if layer.type == "Split" and all(_INSERTED.fullmatch(top) for top in layer.tops):
-            source.update(dict.fromkeys(layer.tops, *bottoms[:1]))
+        inserted = layer.type == "Split" and all(_INSERTED.fullmatch(top) for top in layer.tops)
+        if inserted and layer.tops and len(bottoms) == 1:
+            source.update(dict.fromkeys(layer.tops, bottoms[0]))
             dropped.append(Dropped(layer.name, layer.type, "inserted by Caffe where several layers read a blob"))
         else:
             kept.append(replace(layer, bottoms=bottoms))
     return replace(draft, layers=tuple(kept), dropped=(*draft.dropped, *dropped))
-
-
-def data_to_inputs(draft: Draft, problems: Problems) -> Draft:
-    """Tops of data layers and names of the old header become inputs.
-
-    A snapshot of a training net has only the TRAIN phase's data layers: where nothing else brings a blob that is read,
-    an excluded data layer does.
-    """
-    brought = {name for name, _ in draft.net.inputs} | {top for layer in draft.layers for top in layer.tops}
-    read = {bottom for layer in draft.layers for bottom in layer.bottoms}
-    restored = [
-        layer for layer in draft.excluded if _is_data(layer) and any(top in read - brought for top in layer.tops)
-    ]
-    inputs = [Input(name, shape, "the header's input") for name, shape in draft.net.inputs]
-    kept = []
-    for layer in [*restored, *draft.layers]:
-        if not _is_data(layer):
-            kept.append(layer)
-            continue
-        shapes = _data_shapes(layer)
-        if shapes and len(shapes) not in (1, len(layer.tops)):
-            problems.add(f"layer '{layer.name}'{_line(layer)} gives {len(shapes)} shapes for {len(layer.tops)} tops")
-        for i, top in enumerate(layer.tops):
-            shape = (shapes[0] if len(shapes) == 1 else shapes[i]) if i < len(shapes) or len(shapes) == 1 else None
-            inputs.append(Input(top, shape, f"layer '{layer.name}' ({layer.type})"))
-    names = {layer.name for layer in restored}
-    dropped = tuple(item for item in draft.dropped if item.name not in names)
-    return replace(draft, layers=tuple(kept), inputs=tuple(inputs), dropped=dropped)
 
 
 def prune_training(draft: Draft, problems: Problems) -> Draft:
@@ -174,7 +143,7 @@ def prune_training(draft: Draft, problems: Problems) -> Draft:
     losses = [layer for layer in draft.layers if layer.type in LOSSES]
     predicted = {(layer.type, layer.bottoms[:1]) for layer in draft.layers if layer.type in LOSSES.values()}
     taken = {top for layer in draft.layers for top in layer.tops} | {item.blob for item in draft.inputs}
-    labels = {item.blob for item in draft.inputs} & _only_for_labels(draft.layers)
+    labels = {item.blob for item in draft.inputs} & _only_for_labels(draft.layers, _learned(draft))
     kept: list[LayerDef] = []
     dropped: list[Dropped] = []
     for layer in draft.layers:
@@ -209,33 +178,6 @@ def drop_unread_inputs(draft: Draft, problems: Problems) -> Draft:
     return replace(draft, inputs=inputs, dropped=(*draft.dropped, *dropped))
 
 
-def shape_inputs(draft: Draft, problems: Problems) -> Draft:
-    """Apply the shapes that a person gives; name the inputs that still have none."""
-    for name, brought in Counter(item.blob for item in draft.inputs).items():
-        if brought > 1:
-            problems.add(f"blob '{name}' is brought in by {brought} layers; choose one by --phase, --stage, --level")
-    given = draft.options.input_shapes
-    for name in sorted(str(key) for key in given if key is not None and key not in {i.blob for i in draft.inputs}):
-        have = ", ".join(f"'{item.blob}'" for item in draft.inputs) or "none"
-        problems.add(f"--input-shape names the input '{name}', the network's inputs are: {have}")
-    inputs = []
-    for item in draft.inputs:
-        shape = given.get(item.blob, item.shape if item.shape is not None else given.get(None))
-        if len(draft.inputs) == 1 and None in given:
-            shape = given[None]
-        if shape is None:
-            problems.add(
-                f"input '{item.blob}' has no shape: {item.by} does not give it. "
-                f"Give it, for example --input-shape {item.blob}=1,3,224,224"
-            )
-        elif any(dim < 1 for dim in shape) or prod(shape) > MAX_COUNT:
-            problems.add(f"input '{item.blob}' has the impossible shape {list(shape)}")
-        inputs.append(replace(item, shape=shape))
-    if not inputs:
-        problems.add("it has no inputs: no Input or data layer, and no input header, brings a blob that a layer reads")
-    return replace(draft, inputs=tuple(inputs))
-
-
 PASSES: Sequence[Callable[[Draft, Problems], Draft]] = (
     select_state,
     join_inserted_splits,
@@ -249,8 +191,14 @@ PASSES: Sequence[Callable[[Draft, Problems], Draft]] = (
 # ---- what they share -------------------------------------------------------------------------------------------------
 
 
-def _line(layer: LayerDef) -> str:
-    return f" (line {layer.line})" if layer.line else ""
+def _no_layers(net: NetDef) -> str:
+    named = named_by_solver(net)
+    if named is None:
+        return "it has no layers; give the network's prototxt"
+    nets = listed([f"'{name}'" for name in named])
+    return (
+        f"it has no layers: it is a solver's prototxt; give the network's{f', which it names: {nets}' if nets else ''}"
+    )
 
 
 def _meets(rule: Rule, state: State) -> bool:
@@ -264,35 +212,30 @@ def _meets(rule: Rule, state: State) -> bool:
     )
 
 
-def _is_data(layer: LayerDef) -> bool:
-    return layer.type in DATA or (layer.type == "Python" and not layer.bottoms)
+def _learned(draft: Draft) -> set[str]:
+    """Blobs that layers with weights produce, and those that others make of them."""
+    kinds = {**LAYERS, **draft.options.layers}
+    found: set[str] = set()
+    for layer in draft.layers:
+        kind = kinds.get(layer.type)
+        if layer.blobs or (kind and kind.weight_names) or found.intersection(layer.bottoms):
+            found.update(layer.tops)
+    return found
 
 
-def _data_shapes(layer: LayerDef) -> list[Shape]:
-    """The shapes that a data layer's parameters give for its tops; [] where they leave them open."""
-    if layer.type == "Input":
-        return [tuple(shape.get("dim", ())) for shape in layer.params.get("input_param", {}).get("shape", ())]
-    if layer.type == "DummyData":
-        param = layer.params.get("dummy_data_param", {})
-        if "shape" in param:
-            return [tuple(shape.get("dim", ())) for shape in param["shape"]]
-        sides = [param.get(key, ()) for key in ("num", "channels", "height", "width")]
-        return [tuple(dims) for dims in zip(*sides, strict=False)]
-    if layer.type == "MemoryData":
-        param = layer.params.get("memory_data_param", {})
-        dims = tuple(param.get(key, 0) for key in ("batch_size", "channels", "height", "width"))
-        return [dims, dims[:1]]
-    return []
+def _predictions(loss: LayerDef, learned: Collection[str]) -> tuple[str, ...]:
+    """Those of a loss's bottoms that are predictions."""
+    found = tuple(bottom for bottom in loss.bottoms[:2] if bottom in learned) if loss.type in SYMMETRIC else ()
+    return found or loss.bottoms[: PREDICTIONS.get(loss.type, 1)]
 
 
-def _only_for_labels(layers: Sequence[LayerDef]) -> set[str]:
-    """Blobs that reach losses and measures as labels (a bottom behind the predictions), and no other layer as data."""
+def _only_for_labels(layers: Sequence[LayerDef], learned: Collection[str]) -> set[str]:
+    """Blobs that reach losses and measures as labels (a bottom beside the predictions), and no other layer as data."""
     ends = [layer for layer in layers if layer.type in LOSSES or layer.type in SINKS]
-    as_label = {bottom for layer in ends for bottom in layer.bottoms[PREDICTIONS.get(layer.type, 1) :]}
+    predicted = [(layer, _predictions(layer, learned)) for layer in ends]
+    as_label = {bottom for layer, found in predicted for bottom in layer.bottoms if bottom not in found}
     discarded = {bottom for layer in ends if layer.type in SINKS for bottom in layer.bottoms}
-    as_data = {
-        bottom for layer in ends if layer.type in LOSSES for bottom in layer.bottoms[: PREDICTIONS.get(layer.type, 1)]
-    }
+    as_data = {bottom for layer, found in predicted if layer.type in LOSSES for bottom in found}
     for layer in reversed(layers):
         if layer.type in LOSSES or layer.type in SINKS:
             continue

@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..deploy.preprocess import Preprocess
-from ..errors import ConvertError
+from ..errors import ConvertError, ReadError
 from ..proto import NetDef
 from ..proto.mean import read_mean
 from .graph import Graph
-from .passes import DATA
+from .inputs import DATA
+from .layers.base import times
 
 # As in the released prototxts: "# mean_value: 104, 117, 123".
-_MEAN = re.compile(
-    r"mean(?:_value)?s?\s*[:=]?\s*\[?\s*(-?[\d.]+)(?:\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+))?", re.IGNORECASE
-)
+_NUMBER = r"(-?(?:\d+\.?\d*|\.\d+))"
+_MEAN = re.compile(rf"mean(?:_value)?s?\s*[:=]?\s*\[?\s*{_NUMBER}(?:\s*,\s*{_NUMBER}\s*,\s*{_NUMBER})?", re.IGNORECASE)
 
 
 # What the published errors of the released networks were measured with; a caffemodel alone does not say it.
@@ -40,34 +42,49 @@ def settled(net: NetDef, graph: Graph, released: bool, asked: Mapping[str, Any])
     if released:
         shorter = round(RELEASED_RESIZE * max(found.size) / RELEASED_SIZE)
         found = replace(found, resize=shorter, mean=found.mean or RELEASED_MEAN)
-    if "crop" in given:
-        crop = given.pop("crop")
-        given["size"] = (crop, crop)
+    crop = given.pop("crop", None)
+    if crop is not None and found.size != (crop, crop):
+        raise ConvertError(
+            f"--crop {crop}: the network takes {times(found.size)}, so that is what is cropped; leave --crop out, or "
+            f"give --size {crop} too, for a network that works at that size"
+        )
     if isinstance(given.get("mean"), Path):
-        given["mean"] = channel_means(given["mean"])
+        given["mean"] = channel_means(given["mean"], found.channels)
     return replace(found, **given)
 
 
 def stated(net: NetDef, graph: Graph) -> Preprocess | None:
-    """The preprocessing that the prototxt states, for a network with one image input; None for any other network."""
+    """The preprocessing that the prototxt states, for a network with one image input; None for any other network.
+
+    Raises ConvertError where a mean or scale that it states is not finite.
+    """
     shape = graph.shapes[graph.inputs[0]]
     if len(graph.inputs) != 1 or len(shape) != 4 or shape[1] not in (1, 3):
         return None
     found = Preprocess(size=(shape[2], shape[3]), channels=shape[1])
     params = transform(net)
     mean = tuple(params.get("mean_value", ())) or _comment(net)
-    if mean and len(mean) in (1, shape[1]):
-        found = replace(found, mean=mean)
-    return replace(found, scale=params.get("scale", 1.0))
+    if len(mean) not in (1, shape[1]):
+        mean = ()
+    try:
+        return replace(found, mean=mean, scale=params.get("scale", 1.0))
+    except ConvertError as fault:
+        raise ConvertError(f"{net.source}: {fault}") from fault
 
 
-def channel_means(path: Path) -> tuple[float, ...]:
-    """The mean of each channel of a mean.binaryproto, B, G, R. Raises ReadError.
+def channel_means(path: Path, channels: int) -> tuple[float, ...]:
+    """The mean of each channel of a mean.binaryproto, B, G, R, or the one that counts for all `channels`.
 
     Caffe's tools subtract the mean image pixel by pixel; who deploys subtracts its average, which crops and other sizes
-    do not disturb.
+    do not disturb. Raises ReadError for what is no mean image, holds NaN or infinity, or has other channels.
     """
-    return tuple(float(value) for value in read_mean(path).mean(axis=(1, 2), dtype=float))
+    image = read_mean(path)
+    if len(image) not in (1, channels):
+        raise ReadError(f"{path}: a mean image of {times(image.shape)}, the network takes {channels} channels")
+    lacking = image.size - np.count_nonzero(np.isfinite(image))
+    if lacking:
+        raise ReadError(f"{path}: {lacking:,} values of {image.size:,} of the mean image are NaN or infinite")
+    return tuple(float(value) for value in image.mean(axis=(1, 2), dtype=float))
 
 
 def transform(net: NetDef) -> Mapping[str, Any]:

@@ -39,7 +39,13 @@ class GraphModule(nn.Module):
         return state_names(self._names)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Inputs in the graph's order, each of the shape that the graph says (any batch, where it is free)."""
+        """Inputs in the graph's order, each of the shape that the graph says (any batch, where it is free).
+
+        Raises TypeError for another number of them.
+        """
+        if len(inputs) != len(self.graph.inputs):
+            wanted = ", ".join(self.graph.inputs)
+            raise TypeError(f"the network takes {len(self.graph.inputs)} inputs ({wanted}), {len(inputs)} were given")
         outputs = {self.graph.blobs[name]: name for name in self.graph.outputs}
         found = {outputs[value]: tensor for value, tensor in self.steps(*inputs) if value in outputs}
         tops = tuple(found[outputs[self.graph.blobs[name]]] for name in self.graph.outputs)

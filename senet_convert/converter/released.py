@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from threading import Thread
+
+from ..files import require_file
 
 CHUNK = 1 << 20
 
@@ -61,8 +65,26 @@ class Source:
     release: Release | None = None
 
 
+def identifying(path: Path, role: str) -> Callable[[], Source]:
+    """`identify` in a thread, which leaves the interpreter free for the rest; the call waits for what it gives.
+
+    Nothing else waits for the thread, so that a read that hangs does not keep the process from ending.
+    """
+    found: Future[Source] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(identify(path, role))
+        except BaseException as fault:
+            found.set_exception(fault)
+
+    Thread(target=work, name=f"identify {role}", daemon=True).start()
+    return found.result
+
+
 def identify(path: Path, role: str) -> Source:
-    """Size and SHA-256 of a file, and the release that it is, if it is one."""
+    """Size and SHA-256 of a file, and the release that it is, if it is one. Raises ReadError where it is no file."""
+    require_file(path)
     size = path.stat().st_size
     candidates = [release for release in releases() if release.size == size]
     kinds = {"sha256"} | {release.digest.partition(":")[0] for release in candidates if release.digest}

@@ -93,7 +93,7 @@ def make(
 
 def write_page(path: Path, report: Mapping[str, Any]) -> None:
     """report.html: the same data for a person, in one file that needs nothing else."""
-    path.write_text(page.render(report), encoding="utf-8")
+    path.write_text(page.render(report), encoding="utf-8", errors="backslashreplace")
 
 
 def describe(graph: Graph) -> dict[str, Any]:

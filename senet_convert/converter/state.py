@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import Problems, ReadError, WeightsError
-from ..files import write_in_pieces
+from ..files import require_file, write_in_pieces
 
 Array = NDArray[Any]
 State = Mapping[str, Array]
@@ -55,6 +55,7 @@ def read_state(path: Path) -> tuple[State, tuple[str, ...]]:
 
     Raises ReadError: neither safetensors nor a state_dict; WeightsError: weights that are not floating-point numbers.
     """
+    require_file(path, ".safetensors")
     tensors = _without_wrappers(_tensors(path))
     problems, rounded = Problems(str(path)), []
     state: dict[str, Array] = {}

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .. import bundle
-from ..errors import CheckError, ConvertError, GraphError, Problems, WeightsError, listed
+from ..errors import CheckError, ConvertError, GraphError, Problems, WeightsError, each, listed
 from ..proto import Blob, LayerDef, NetDef, read_caffemodel, read_prototxt
 from ..proto.netdef import Shape
 from ..proto.write import write_caffemodel, write_prototxt
@@ -84,9 +84,9 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
     bundle.refuse_taken_files(places, wishes.force)
     definition, weights = _sources(source, wishes)
     progress(f"reading {definition.name} and {weights.name}")
-    net = inference(read_prototxt(definition), wishes.options)
+    read, (state, warnings) = each([lambda: read_prototxt(definition), lambda: read_state(weights)])
+    net = inference(read, wishes.options)
     options = settled(wishes.options)
-    state, warnings = read_state(weights)
     hollow = graph.build(net, _hollow(net, options), options)
     names = _state_names(hollow)
     fitted = _fit(net, hollow, names, state, weights, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..deploy.images import Image, read_image
 from ..deploy.preprocess import IMAGE, Preprocess
-from ..errors import ConvertError
+from ..errors import ConvertError, each
 from . import image_input, pictures
-from .check import read_reference
 from .graph import Graph
 from .layers.base import times
+from .reference_file import read_reference
 
 Array = NDArray[Any]
 
@@ -42,9 +43,8 @@ def prepare(graph: Graph, preprocess: Preprocess | None, images: Sequence[Path],
     if images:
         if preprocess is None:
             raise ConvertError("--images needs a network with one image input (N, C, H, W) of 1 or 3 channels")
-        return _on_pictures(
-            graph, preprocess, [read_image(path, preprocess.channels) for path in images], f"{len(images)} images"
-        )
+        read = each(partial(read_image, path, preprocess.channels) for path in images)
+        return _on_pictures(graph, preprocess, read, f"{len(images)} images")
     if preprocess and preprocess.input == IMAGE:
         made = [picture[:, :, ::-1] for picture in image_input.samples(graph, preprocess)]
         return _on_pictures(graph, preprocess, made, "smooth synthetic pictures")

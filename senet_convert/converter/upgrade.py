@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from .. import bundle
-from ..errors import ConvertError, listed
-from ..proto import LayerDef, NetDef, read_caffemodel, read_prototxt
+from ..errors import ConvertError, each, listed
+from ..proto import LayerDef, NetDef, is_text, read_caffemodel, read_prototxt
 from ..proto.write import write_caffemodel, write_prototxt
 
 _TEXT, _BINARY = ".prototxt", ".caffemodel"
@@ -38,9 +39,10 @@ def upgrade(file: Path, prototxt: Path | None, out: Path, force: bool, progress:
         raise ConvertError(f"--prototxt {prototxt}: only for a caffemodel that is written as one; upgrade it by itself")
     bundle.refuse_taken_files([out, out.with_suffix(_TEXT)] if prototxt else [out], force)
     progress(f"reading {file.name}")
-    nets = {out: modern(read_prototxt(file) if is_text(file) else read_caffemodel(file))}
+    reads = {out: partial(read_prototxt if is_text(file) else read_caffemodel, file)}
     if prototxt:
-        nets[out.with_suffix(_TEXT)] = modern(read_prototxt(prototxt))
+        reads[out.with_suffix(_TEXT)] = partial(read_prototxt, prototxt)
+    nets = {place: modern(net) for place, net in zip(reads, each(reads.values()), strict=True)}
     with bundle.writing_files(list(nets), force) as places:
         for place, net in zip(places, nets.values(), strict=True):
             progress(f"writing {place.name}")
@@ -57,13 +59,6 @@ def upgrade(file: Path, prototxt: Path | None, out: Path, force: bool, progress:
     return Upgraded(tuple(nets), len(nets[out].layers), blobs, tuple(warnings))
 
 
-def is_text(file: Path) -> bool:
-    """Whether a file is a text prototxt: by its content, not by its name."""
-    with file.open("rb") as start:
-        head = start.read(4096)
-    return bool(head) and not any(byte < 9 or 13 < byte < 32 for byte in head)
-
-
 def modern(net: NetDef) -> NetDef:
     """The old header as the Input layer that Caffe makes of it; kept where it gives no shapes."""
     if not net.inputs or any(shape is None for _, shape in net.inputs):
@@ -76,7 +71,8 @@ def modern(net: NetDef) -> NetDef:
 def _left_out(net: NetDef) -> list[str]:
     """Fields that Caffe's format does not know, and that are therefore not in what was written."""
     found = [("", fault) for fault in net.faults]
-    found += [(f"layer '{layer.name}': ", fault) for layer in net.layers for fault in layer.faults]
+    for layer in net.layers:
+        found += [(f"layer '{layer.name}': ", fault) for fault in (*layer.rule_faults, *layer.faults)]
     return [
         f"{net.source}{f':{fault.line}' if fault.line else ''}: {where}{fault.text}; it was left out"
         for where, fault in found

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 import pytest
 
 from senet_convert.converter.graph import Graph, build
 from senet_convert.errors import GraphError
-from tests.nets import INPUT, SE_NET, definition
+from tests.nets import INPUT, SE_NET, definition, write
 
 
 def graph(tmp_path: Path, text: str) -> Graph:
@@ -95,8 +96,6 @@ def test_memory_that_a_reshape_shares_changes_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        (relu("a", "nowhere", "a"), ["'a'", "'nowhere'", "no layer does"]),
-        (relu("a", "b", "a") + relu("b", "data", "b"), ["'a'", "'b'", "file's order"]),
         (relu("a", "data", "x") + relu("b", "data", "x"), ["'b'", "'x'", "'a'"]),
         (relu("a", "data", "x") + relu("b", "x", "b") + relu("c", "x", "x"), ["'c'", "'x'", "'b'", "in place"]),
         ('layer { name: "w" type: "FooBar" bottom: "data" top: "w" }', ["FooBar", "'w'", "Supported layer types"]),
@@ -108,11 +107,84 @@ def test_memory_that_a_reshape_shares_changes_with_it(tmp_path: Path) -> None:
             "convolution_param { num_output: 4 kernel_size: 1 pad: 4000000000 } }",
             ["'w'", "values; Caffe has at most 2147483647"],
         ),
+        (
+            'layer { name: "w" type: "Slice" bottom: "data" top: "y" top: "y" slice_param { slice_point: 1 } }',
+            ["'w' (line 2) names the top 'y' more than once"],
+        ),
+        ('layer { name: "w" type: "Split" bottom: "data" top: "y" top: "y" }', ["'w' (line 2) names the top 'y'"]),
+        (
+            relu("a", "data", "x") + 'layer { name: "w" type: "Split" bottom: "x" top: "x" top: "y" }',
+            ["'w' (line 3): layers of type Split cannot work in place"],
+        ),
+        *(
+            (
+                f'layer {{ name: "w" type: "Split" bottom: "data" bottom: "data" top: "{top}" }}',
+                ["'w' (line 2): it has 2 bottoms, its type takes 1"],
+            )
+            for top in ("y", "data_data_0_split_0")
+        ),
+        ('layer { name: "w" type: "Split" top: "y" }', ["'w' (line 2): it has 0 bottoms, its type takes 1"]),
+        ('layer { name: "w" type: "Split" bottom: "data" }', ["'w' (line 2): it has 0 tops, its type takes 1 or more"]),
+        (
+            relu("a", "data", "a") + 'layer { name: "w" type: "Dropout" bottom: "data" bottom: "a" top: "y" }',
+            ["'w' (line 3): it has 2 bottoms, its type takes 1"],
+        ),
+        (
+            'layer { name: "w" type: "Dropout" bottom: "data" top: "y" top: "z" }',
+            ["'w' (line 2): it has 2 tops, its type takes 1"],
+        ),
+        *(
+            (
+                f'layer {{ name: "w" type: "{kind}" bottom: "data" top: "w" {params} }}',
+                [f"'w' (line 2): it has {have} param {{ }} for {blobs} blobs"],
+            )
+            for kind, params, have, blobs in (
+                ("ReLU", "param { lr_mult: 0 }", 1, 0),
+                ("Dropout", "param { }", 1, 0),
+                ("Split", "param { } param { }", 2, 0),
+                ("PReLU", 'param { name: "a" } param { name: "b" }', 2, 1),
+            )
+        ),
+        (relu("w", "data", ""), ["net.prototxt: layer 'w' (line 2) has a top without a name"]),
+        ('input: "" input_dim: 1 input_dim: 1 input_dim: 1 input_dim: 1 ' + relu("w", "", "w"), ["without a name"]),
+        (
+            'layer { name: "w" type: "Reshape" bottom: "data" top: "w" '
+            "reshape_param { axis: 1 num_axes: 0 shape {" + " dim: 1" * 30 + " } } }",
+            ["'w' (line 2): its top 'w' would have 34 axes; Caffe has at most 32"],
+        ),
     ],
 )
 def test_refusals_name_layer_and_blob(tmp_path: Path, layers: str, words: list[str]) -> None:
     message = refusal(tmp_path, layers)
     assert [word for word in words if word not in message] == []
+
+
+def test_as_many_param_as_blobs_are_allowed_and_fewer(tmp_path: Path) -> None:
+    fc = 'layer { name: "w" type: "InnerProduct" bottom: "data" top: "w" SPECS inner_product_param { num_output: 2 } }'
+    for count in range(3):
+        assert build(definition(tmp_path, INPUT + fc.replace("SPECS", "param { } " * count)), None).wanted
+    gone = 'layer { name: "x" type: "Accuracy" bottom: "w" top: "x" param { } }'  # nothing that inference runs
+    assert build(definition(tmp_path, INPUT + fc.replace("SPECS", "") + gone), None).outputs == ("w",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (INPUT, "no layer is left to run at inference"),
+        (
+            INPUT + 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 1 } } }',
+            "no layer that runs at inference reads an input",
+        ),
+        (
+            INPUT.replace("type:", "include { phase: TRAIN } type:"),
+            "the rules of its layers leave nothing to run in phase TEST; see --phase, --stage and --level",
+        ),
+    ],
+)
+def test_nothing_to_run_is_one_problem(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        graph(tmp_path, text)
+    assert str(caught.value) == f"{tmp_path}/net.prototxt: {words}"
 
 
 def test_all_problems_come_at_once(tmp_path: Path) -> None:
@@ -124,6 +196,63 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     )
     assert "3 problems" in message
     assert all(word in message for word in ("nowhere", "kernel 99x99", "FooBar"))
+
+
+CONV = "convolution_param { num_output: 4 kernel_size: 1 }"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'layer { name: "f" type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 4 } }',
+        'layer { name: "f" type: "FooBar" bottom: "data" top: "x" }',
+        'layer { name: "f" type: "ReLU" bottom: "data" top: "x" relu_param { slope: 1 } }',
+        'layer { name: "f" type: "ReLU" bottom: "nowhere" top: "x" }',
+        'layer { name: "f" type: "Slice" bottom: "data" top: "x" top: "x" }',
+        'layer { name: "f" type: "Dropout" bottom: "data" bottom: "data" top: "x" }',
+        relu("r", "data", "y") + relu("s", "y", "s") + 'layer { name: "f" type: "ReLU" bottom: "y" top: "y" top: "x" }',
+    ],
+)
+def test_one_fault_is_one_problem_whatever_comes_after(tmp_path: Path, fault: str) -> None:
+    files = write(tmp_path)
+    files.prototxt.write_text(
+        INPUT
+        + fault
+        + f'layer {{ name: "conv" type: "Convolution" bottom: "x" top: "c" {CONV} }}\n'
+        + 'layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }\n'
+        + 'layer { name: "fc" type: "InnerProduct" bottom: "c" top: "fc" inner_product_param { num_output: 7 } }'
+    )
+    with pytest.raises(GraphError) as caught:
+        files.graph()
+    assert "problems" not in str(caught.value)
+    assert "layer 'f' " in str(caught.value)
+
+
+def test_layers_behind_a_fault_are_not_ones_that_the_network_lacks(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    files.prototxt.write_text(
+        SE_NET.replace('name: "conv"', 'name: "conv0"').replace("scale_param {", "scale_param { axis: 7")
+    )
+    with pytest.raises(GraphError) as caught:
+        files.graph()
+    assert "2 problems" in str(caught.value)
+    assert "holds no weights for these layers of the network: conv0; " in str(caught.value)
+    assert "that the network lacks: conv." in str(caught.value)
+
+
+def test_wide_networks_do_not_take_the_square_of_their_time(tmp_path: Path) -> None:
+    """It takes a fraction of a second; where each of these grows with the square, more than ten of them each."""
+    many = range(20000)
+    tops = " ".join(f'top: "s{i}"' for i in many)
+    split = definition(
+        tmp_path, INPUT + f'layer {{ name: "s" type: "Split" bottom: "data" {tops} }}' + relu("a", "s0", "a")
+    )
+    unknown = definition(tmp_path, INPUT + "".join(relu(f"r{i}", f"x{i}", f"y{i}") for i in many))
+    begin = process_time()
+    assert len(build(split, None).outputs) == 20000
+    with pytest.raises(GraphError, match="20000 problems"):
+        build(unknown, None)
+    assert process_time() - begin < 10
 
 
 def test_faults_in_layers_that_are_dropped_do_not_matter(tmp_path: Path) -> None:

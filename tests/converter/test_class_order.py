@@ -25,6 +25,13 @@ layer { name: "fc" type: "Pooling" bottom: "conv" top: "fc" pooling_param { pool
 WHOLE = """
 layer { name: "fc" type: "Convolution" bottom: "data" top: "fc" convolution_param { num_output: 1000 kernel_size: 4 } }
 """
+# A class reads the channels of its group alone.
+GROUPED = """
+layer { name: "even" type: "Convolution" bottom: "data" top: "even"
+        convolution_param { num_output: 2 kernel_size: 1 } }
+layer { name: "fc" type: "Convolution" bottom: "even" top: "fc"
+        convolution_param { num_output: 1000 kernel_size: 4 group: 2 } }
+"""
 SOFTMAX = 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }\n'
 X = np.random.RandomState(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
 
@@ -78,6 +85,7 @@ def test_what_is_in_order_stays_as_it_is(order: str, tmp_path: Path) -> None:
             DENSE + SOFTMAX + 'layer { name: "b" type: "Sigmoid" bottom: "fc" top: "b" }',
             r"'fc' are read by several layers \(b, prob\)",
         ),
+        (GROUPED, r"output 'fc' comes from layer 'fc' \(Convolution\), not straight from a classifier"),
     ],
 )
 def test_other_ends_are_refused(text: str, said: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,16 @@ import torch
 from safetensors.numpy import load_file
 
 import senet_convert
+from senet_convert import bundle
 from senet_convert.converter import convert as room
 from senet_convert.converter import landed, onnx_export
 from senet_convert.converter.convert import Result, Wishes, convert
 from senet_convert.converter.passes import Options
 from senet_convert.converter.state import write_state
-from senet_convert.deploy.session import newest_opset
+from senet_convert.deploy.session import Session, newest_opset
 from senet_convert.errors import CheckError, ConvertError
-from tests.nets import Files, write
+from senet_convert.proto import caffe_pb2
+from tests.nets import INPUT, SE_NET, Files, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -61,6 +64,49 @@ def test_se_nets_are_converted_and_checked(tmp_path: Path, case: str, family: st
     assert report["network"]["family"] == family
     assert all(item["bit_exact"] for item in report["weights"]["files"])
     assert set(report["check"]["engines"]) == {"generic float32", "PyTorch net", "onnxruntime"}
+
+
+DEEP = INPUT + (
+    'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"\n'
+    "        convolution_param { num_output: 13 kernel_size: 3 pad: 1 } }\n"
+    'layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }\n'
+    'layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }\n'
+    'layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 3 stride: 2 } }\n'
+    'layer { name: "conv2" type: "Convolution" bottom: "pool" top: "conv2"\n'
+    "        convolution_param { num_output: 17 kernel_size: 3 pad: 1 bias_term: false } }\n"
+    'layer { name: "bn" type: "BatchNorm" bottom: "conv2" top: "conv2" }\n'
+    'layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" }\n'
+    'layer { name: "gap" type: "Pooling" bottom: "conv2" top: "gap"\n'
+    "        pooling_param { pool: AVE global_pooling: true } }\n"
+    'layer { name: "fc" type: "InnerProduct" bottom: "gap" top: "fc" inner_product_param { num_output: 5 } }\n'
+    'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "layer", "index", "value"),
+    [
+        *[(text, "conv", 0, value) for text in (SE_NET, DEEP) for value in (np.nan, np.inf, -np.inf)],
+        (SE_NET, "bn", 1, -3),
+        (DEEP, "scale", 1, -np.inf),
+    ],
+)
+def test_values_that_are_not_finite_go_through_as_in_caffe(
+    tmp_path: Path, text: str, layer: str, index: int, value: float
+) -> None:
+    """Behind a maximum of NaN, which is -FLT_MAX, all engines overflow: that is no fault of any of them."""
+    files = write(tmp_path, text)
+    net = caffe_pb2.NetParameter.FromString(files.caffemodel.read_bytes())
+    (held,) = [item.blobs[index] for item in net.layer if item.name == layer]
+    held.data = np.append(np.float32(value), np.frombuffer(held.data, "<f4")[1:]).tobytes()
+    files.caffemodel.write_bytes(net.SerializeToString())
+    result = run(files, tmp_path / "out", all_blobs=True)
+    assert result.check is not None
+    assert result.check.passed
+    x = np.random.default_rng(0).normal(0, 1, (2, 3, 12, 10)).astype(np.float32)
+    found = Session(tmp_path / "out" / "model.onnx").run({"data": x})
+    assert np.isnan(found["conv"][:, 0]).any()
+    assert not np.isnan(found["pool"]).any()
 
 
 def test_the_safetensors_load_into_the_family_net(tmp_path: Path) -> None:
@@ -152,6 +198,11 @@ def test_keep_going_writes_it_with_the_verdict(tmp_path: Path, monkeypatch: pyte
     assert result.report["check"]["first_divergence"].startswith("layer 'relu'")
     assert any("'conv/weight'" in fault for fault in result.report["faults"])
     assert not any(item["bit_exact"] for item in result.report["weights"]["files"] if item["file"] == "model.onnx")
+    assert result.warnings == ()
+    assert result.failure is not None
+    assert f"the check failed, {tmp_path / 'out'} was written all the same" in result.failure
+    assert "The first layer that diverges: layer 'relu'" in result.failure
+    assert result.failure.count("\n  - ") == min(len(result.report["faults"]), 10)
 
 
 def test_weights_are_checked_in_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,5 +296,18 @@ def test_an_opset_that_onnxruntime_lacks_is_refused(tmp_path: Path) -> None:
     newest = onnx_export.OPSETS[-1]
     if newest_opset(newest) == newest:
         pytest.skip("the installed onnxruntime takes every opset of the installed onnx")
-    with pytest.raises(ConvertError, match="the installed onnxruntime takes at most"):
+    with pytest.raises(ConvertError, match="the newest that the installed onnxruntime takes"):
         run(write(tmp_path), tmp_path / "out", opset=newest)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """What onnxruntime opens must be UTF-8, and is refused first; others are escaped, and read back as they are."""
+    name = os.fsdecode(b"caf\xe9")
+    files = write(tmp_path, name=name)
+    with pytest.raises(ConvertError, match="not UTF-8"):
+        run(files, tmp_path / name, check=False)
+    run(files, tmp_path / "out")
+    assert [source["name"] for source in bundle.read_report(tmp_path / "out")["sources"]] == [
+        f"{name}.caffemodel",
+        f"{name}.prototxt",
+    ]

@@ -136,6 +136,8 @@ BROKEN = {
     "syntax": ("def f(:\n", "my_layers.py:1: the file cannot be imported: SyntaxError"),
     "import": ("\nimport no_such_module\n", "my_layers.py:2: the file cannot be imported: ModuleNotFoundError"),
     "code": ("x = 1\n\ny = x / 0\n", "my_layers.py:3: the file cannot be imported: ZeroDivisionError"),
+    "exit": ("import sys\nsys.exit(0)\n", "my_layers.py:2: the file cannot be imported: SystemExit: 0"),
+    "silent exit": ("raise SystemExit\n", "my_layers.py:1: the file cannot be imported: SystemExit\n"),
     "nothing": (HEAD + "LAYERS\n", "holds no layer type"),
     "an empty dict": ("LAYERS = {}\n", "holds no layer type"),
     "no class": ("LAYERS = {'A': 3}\n", "layer type 'A' is 3, not a subclass"),

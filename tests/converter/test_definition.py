@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from senet_convert.converter import preprocessing
@@ -11,7 +12,7 @@ from senet_convert.converter.passes import Options
 from senet_convert.errors import GraphError
 from senet_convert.proto import State, read_caffemodel, read_prototxt
 from senet_convert.proto.write import to_text
-from tests.nets import SE_NET, definition
+from tests.nets import SE_NET, definition, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.parent for path in GOLDEN.glob("*/net.caffemodel"))
@@ -52,7 +53,7 @@ def test_training_nets_become_what_runs(tmp_path: Path) -> None:
     ]
     assert made.layers[0].params["input_param"]["shape"][0]["dim"] == (1, 3, 8, 9)
     assert not any(layer.include or layer.exclude for layer in made.layers)
-    assert made.layers[1].rest == {"param": ({"lr_mult": 2.0},)}
+    assert made.layers[1].rest == {"param": ({"lr_mult": 2.0},)}  # not its loss_weight
     assert made.comments == ("a note",)
     assert to_text(inference(made, Options())) == to_text(made)
 
@@ -78,6 +79,27 @@ def test_a_definition_that_says_another_network_is_not_kept(tmp_path: Path) -> N
     (warning,) = write_definition(net, Options(), other, path)
     assert warning.startswith("model.prototxt is left out: the network has fields that Caffe's format lacks")
     assert not path.exists()
+
+
+def test_numbers_that_are_nan_are_kept(tmp_path: Path) -> None:
+    text = SE_NET.replace('"BatchNorm"', '"BatchNorm" batch_norm_param { eps: nan }')
+    net, path = definition(tmp_path, text), tmp_path / "model.prototxt"
+    built = build(net, None)
+    assert write_definition(net, Options(), built, path) == ()
+    assert same_layers(build(read_prototxt(path), None), built)
+    number = build(definition(tmp_path, text.replace("nan", "0.1")), None)
+    assert not same_layers(number, built)
+
+
+def test_weights_that_are_not_finite_are_no_reason_to_leave_it_out(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    net = read_prototxt(files.prototxt)
+    holed = read_caffemodel(files.caffemodel)
+    blob = next(layer.blobs[0] for layer in holed.layers if layer.blobs)
+    blob.data[0] = np.nan
+    built = build(net, holed)
+    assert built.accounts.warnings
+    assert write_definition(net, Options(), built, tmp_path / "model.prototxt") == ()
 
 
 def test_fields_of_forks_that_have_no_effect_need_not_be_written(tmp_path: Path) -> None:

@@ -57,6 +57,23 @@ def test_an_inner_output(tmp_path: Path) -> None:
         assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5
 
 
+def test_an_inner_output_of_a_network_with_a_family_net(tmp_path: Path) -> None:
+    """The family net gives nothing but the logits: another value is computed layer by layer."""
+    from senet_convert import demo
+
+    with demo.files() as digits:
+        files = Files(digits / "deploy.prototxt", digits / f"{demo.NAME}.caffemodel")
+        wishes = Wishes(check=False, outputs=("prob", "pool5/2x2_s1"))
+        convert(files.caffemodel, files.prototxt, tmp_path / "digits", wishes, lambda _: None)
+        model = Model.open(tmp_path / "digits", "cpu")
+        (torch_net,) = engines([TORCH], model, files.caffemodel)
+    assert (model.output, model.outputs) == ("pool5/2x2_s1", 96)
+    batch = np.random.default_rng(0).normal(0, 50, (2, 3, 32, 32)).astype(np.float32)
+    want = model.session.run({"data": batch}, [model.output])[model.output]
+    assert torch_net.compute is not None
+    assert np.abs(torch_net.compute(batch) - want).max() < 1e-4 * np.abs(want).max()
+
+
 @pytest.mark.parametrize("definition", [True, False])
 @pytest.mark.parametrize("wishes", [{"options": Options(input_shapes={None: (1, 3, 20, 18)})}, {"size": 18}])
 def test_another_input_size_is_the_models(wishes: dict[str, object], definition: bool, tmp_path: Path) -> None:
@@ -155,3 +172,15 @@ def test_names() -> None:
     from senet_convert.deploy.model import ONNX
 
     assert ENGINES == (ONNX, room.TORCH, room.GENERIC)
+
+
+def test_the_definition_that_the_conversion_took_is_taken_again(tmp_path: Path) -> None:
+    """Here the caffemodel's own, though another prototxt lies beside it."""
+    files = write(tmp_path)
+    folder = tmp_path / "net"
+    convert(files.caffemodel, None, folder, Wishes(check=False), lambda _: None)
+    (folder / "model.prototxt").unlink()
+    files.prototxt.write_text(SE_NET.replace("num_output: 7", "num_output: 8"))
+    model = Model.open(folder, "cpu")
+    (one,) = engines([GENERIC], model)
+    assert np.abs(one.probabilities(BATCH) - model.probabilities(BATCH)).max() < 1e-5

@@ -55,6 +55,8 @@ def layer_with(field: str, value: str) -> str:
     message, _, name = field.partition(".")
     if not message.endswith("param"):
         return f"{message}: {value}\n" + relu("")
+    if message == "param":
+        return f'layer {{ name: "r" type: "PReLU" bottom: "data" top: "r" param {{ something_of_a_fork: {value} }} }}'
     if not name:
         return relu(f"{message} {{ something_of_a_fork: {value} }}")
     inputs = BOTTOMS.get(message, {"data": ()})
@@ -142,6 +144,99 @@ def test_the_option_of_both_commands(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["convert", str(weights), "--ignore-field", "fork_param"])
     assert done.exit_code == 0, done.output
     assert "the field fork_param is passed over" in (tmp_path / "net" / "report.json").read_text()
+
+
+@pytest.mark.parametrize("rules", ["include { phase: TRAIN %s }", "exclude { %s }"])
+@pytest.mark.parametrize("fault", ["phase: TESTING", "fase: TEST"])
+def test_faults_of_rules_count_whether_or_not_the_layer_runs(tmp_path: Path, rules: str, fault: str) -> None:
+    """A mistyped rule may be what takes a layer out."""
+    if "TESTING" in fault:
+        rules = rules.replace("phase: TRAIN", "")
+    for kind in ("ReLU", "Accuracy", "Data"):
+        other = f'layer {{ name: "x" type: "{kind}" bottom: "data" top: "x"\n {rules % fault} }}\n'
+        said = refusal(tmp_path, relu("") + other)
+        assert f"layer 'x' (line 3): line 4: {'field' if 'TESTING' in fault else 'unknown field'} '" in said
+    if "fase" in fault:
+        assert any("is passed over" in warning for warning in graph(tmp_path, relu("") + other, "fase").warnings)
+
+
+def test_faults_of_rules_in_a_binary_count_too(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    net = parse(INPUT + relu("") + relu("include { min_level: 1 }").replace('"r"', '"s"'))
+    rule = net.layer[2].include[0]
+    rule.MergeFromString(b"\xf8\x01\x07")  # field 31, of a fork
+    path.write_bytes(net.SerializeToString())
+    with pytest.raises(GraphError, match=r"layer 's': unknown field number 31 of NetStateRule.*\n.*give the network's"):
+        build(read_caffemodel(path), None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'layer { name: "x" bottom: "data" top: "x" }',
+        'layer { name: "x" type: "" bottom: "data" top: "x" }',
+    ],
+)
+def test_a_layer_without_type_is_told_so(tmp_path: Path, text: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        graph(tmp_path, text)
+    assert str(caught.value) == (
+        f"{tmp_path / 'net.prototxt'}: layer 'x' (line 2): it has no type; every layer needs one"
+    )
+
+
+@pytest.mark.parametrize("kind", ["FOO", "ReLU"])
+def test_a_type_that_v1_lacks_is_one_problem(tmp_path: Path, kind: str) -> None:
+    header = 'input: "data" input_shape { dim: 1 }\n'
+    with pytest.raises(GraphError) as caught:
+        build(definition(tmp_path, f'{header}layers {{ name: "x" bottom: "data" top: "x" type: {kind} }}'), None)
+    assert f"net.prototxt: layer 'x' (line 2): line 2: field 'type' has no value '{kind}'; it has" in str(caught.value)
+
+
+@pytest.mark.parametrize(("param", "name"), [("eps: nan", "eps"), ("eps: 0.1", "")])
+def test_parameters_that_are_nan_are_named(tmp_path: Path, param: str, name: str) -> None:
+    text = f'layer {{ name: "b" type: "BatchNorm" bottom: "data" top: "b" batch_norm_param {{ {param} }} }}'
+    warnings = graph(tmp_path, text).warnings
+    assert warnings == ((f"layer 'b' (line 2): batch_norm_param.{name} is NaN; is that meant?",) if name else ())
+
+
+NORM = 'layer { name: "n" type: "%s" bottom: "data" top: "n" %s }'
+BY_BATCH = "with which Caffe normalises by the statistics of each batch, whatever the network's phase"
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "words"),
+    [
+        ("BatchNorm", "phase: TRAIN", BY_BATCH),
+        ("CuDNNBatchNorm", "phase: TRAIN", BY_BATCH),
+        ("BN", "phase: TRAIN", BY_BATCH),
+        ("Dropout", "phase: TRAIN", "with which Caffe drops values at random"),
+        ("BatchNorm", "phase: TEST", ""),
+        ("BatchNorm", "phase: TRAIN batch_norm_param { use_global_stats: true }", ""),
+        ("BN", "phase: TRAIN bn_param { bn_mode: INFERENCE }", ""),
+        ("BN", "phase: TRAIN bn_param { frozen: true }", ""),
+        ("ReLU", "phase: TRAIN", ""),
+    ],
+)
+def test_a_layers_own_phase_is_named_where_it_counts(tmp_path: Path, kind: str, params: str, words: str) -> None:
+    text = relu("") + NORM % (kind, params)
+    found = [warning for warning in graph(tmp_path, text).warnings if "phase" in warning]
+    assert len(found) == bool(words)
+    assert all(warning.startswith(f"layer 'n' (line 3): its phase: TRAIN is passed over, {words}") for warning in found)
+
+
+def test_the_phase_in_a_caffemodel_is_the_nets_that_saved_it(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(parse(INPUT + NORM % ("BatchNorm", "phase: TRAIN")).SerializeToString())
+    assert build(read_caffemodel(path), None).warnings == ()
+
+
+def test_a_coefficient_that_is_nan_is_named(tmp_path: Path) -> None:
+    text = (
+        'layer { name: "e" type: "Eltwise" bottom: "data" bottom: "data" top: "e"\neltwise_param { coeff: [1, nan] } }'
+    )
+    (warning,) = graph(tmp_path, text).warnings
+    assert "eltwise_param.coeff is NaN" in warning
 
 
 def test_round_mode_of_a_binary_may_be_a_forks_ceil_mode(tmp_path: Path) -> None:

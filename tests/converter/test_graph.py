@@ -2,8 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from senet_convert.converter.graph import Graph, build, describe
-from tests.nets import INPUT, SE_NET, definition, write
+from senet_convert.errors import GraphError, WeightsError
+from senet_convert.proto import caffe_pb2, read_caffemodel
+from tests.nets import INPUT, SE_NET, blob, definition, write
 
 
 def graph(tmp_path: Path, text: str) -> Graph:
@@ -55,3 +60,42 @@ def test_a_caffemodel_alone_gives_the_same_graph(tmp_path: Path) -> None:
     alone, both = build(weights, weights), files.graph()
     assert alone.nodes == both.nodes
     assert alone.accounts.keys == both.accounts.keys
+
+
+def test_blobs_for_a_layer_that_takes_none_are_refused(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    net = caffe_pb2.NetParameter.FromString(files.caffemodel.read_bytes())
+    next(layer for layer in net.layer if layer.name == "relu").blobs.append(blob(np.ones(6, np.float32)))
+    files.caffemodel.write_bytes(net.SerializeToString())
+    with pytest.raises(GraphError, match=r"layer 'relu' \(ReLU\): \S*net.caffemodel holds blobs for it, but"):
+        files.graph()
+
+
+@pytest.mark.parametrize("blobs", [True, False])
+def test_weights_of_which_none_lands_are_refused(tmp_path: Path, blobs: bool) -> None:
+    files = write(tmp_path)
+    net = caffe_pb2.NetParameter.FromString(files.caffemodel.read_bytes())
+    files.prototxt.write_text(INPUT + relu("other", "data", "other"))
+    if blobs:
+        words = (
+            r"net.prototxt: no layer that runs needs weights, but \S*net.caffemodel holds some for conv, bn, scale, "
+            r"down, fc. Is it the prototxt of another network\?$"
+        )
+        with pytest.raises(WeightsError, match=words):
+            files.graph()
+        return
+    for layer in net.layer:
+        layer.ClearField("blobs")
+    files.caffemodel.write_bytes(net.SerializeToString())
+    assert files.graph().warnings == ()
+
+
+def test_weights_alone_at_fault_are_told_apart(tmp_path: Path) -> None:
+    """Then the definition may be that of another network."""
+    weights = read_caffemodel(write(tmp_path).caffemodel)
+    other = SE_NET.replace("num_output: 7", "num_output: 8")
+    with pytest.raises(WeightsError, match="layer 'fc'"):
+        build(definition(tmp_path, other), weights)
+    with pytest.raises(GraphError) as caught:
+        build(definition(tmp_path, other.replace('"Sigmoid"', '"Sigmund"')), weights)
+    assert not isinstance(caught.value, WeightsError)

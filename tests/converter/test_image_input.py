@@ -144,7 +144,7 @@ def test_a_network_whose_input_is_called_image(tmp_path: Path) -> None:
         (("# mean_value: 104, 117, 123", ""), {}, "which mean to subtract; give it with --mean, or --mean 0 for none"),
         (('"conv"', '"image"'), {}, "so is a blob of the network"),
         (("dim: 3 dim: 12", "dim: 4 dim: 12"), {}, "only for a network with one image input"),
-        (("", ""), {"crop": 8}, "must be the input's 12x10"),
+        (("", ""), {"crop": 8}, "--crop 8: the network takes 12x10"),
         (("", ""), {"reference": Path("blobs.npz")}, "cannot go with --input image"),
     ],
 )
@@ -197,6 +197,16 @@ def test_what_the_file_and_the_report_say_of_whole_pictures(files: Files) -> Non
     assert report["check"]["inputs"] == f"smooth synthetic pictures, resized and cropped by the ONNX file {sizes}"
     page = (model.path.parent / "report.html").read_text()
     assert "all of it: it takes pictures of any size, one at a time" in page
+
+
+def test_the_file_declares_one_row_for_one_whole_picture(files: Files) -> None:
+    """A runtime may work this out by itself; what only reads the file cannot."""
+    for model, count in ((any_size(files, all_blobs=True), 7), (any_size(files, "plain"), 1)):
+        outputs = onnx.load(str(model.path)).graph.output
+        assert len(outputs) == count
+        for value in outputs:
+            dim = value.type.tensor_type.shape.dim[0]
+            assert (dim.dim_value, dim.dim_param) == (1, ""), value.name
 
 
 def test_the_planes_of_whole_pictures_are_bit_for_bit_those_of_the_preprocessing(files: Files, tmp_path: Path) -> None:

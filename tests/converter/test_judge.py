@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
+from senet_convert.converter import judge as room
 from senet_convert.converter import reference
 from senet_convert.converter.judge import (
     AGAIN,
@@ -112,3 +114,33 @@ def test_two_lucky_runs_are_not_the_last_word(tmp_path: Path) -> None:
         again = judged(runner, tensors, {ONNX: {"gate": off}}, (), ())["gate"]
         assert again.check.over() == over, error
         assert list(again.faults) == over
+
+
+@pytest.mark.parametrize(("off", "over"), [(1e-3, [ONNX]), (0.0, [])])
+def test_the_rest_of_a_blob_counts_where_some_values_are_not_finite(
+    runner: reference.GraphModule, off: float, over: list[str]
+) -> None:
+    tensors = [torch.from_numpy(X)]
+    right = judged(runner, tensors, {}, ("large",), ())["large"]
+    assert right.check.nonfinite > 0
+    assert right.exact is not None
+    given = right.exact.copy()
+    largest = np.abs(given) == right.check.scale
+    assert largest.sum() == 1
+    given[largest] *= 1 + off
+    found = judged(runner, tensors, {ONNX: {"large": given}}, (), ())["large"].check
+    assert found.over() == over
+    assert found.errors[ONNX] == pytest.approx(off)
+
+
+@pytest.mark.parametrize(("off", "runs"), [(1e-6, 1), (5e-5, 1 + AGAIN), (1e-3, 1)])
+def test_float32_is_measured_again_only_where_that_can_help(
+    runner: reference.GraphModule, off: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run widens a budget to an error that is far off, and each costs as much as the check itself."""
+    values = X * np.float32(0.5)
+    given = values + np.float32(off) * np.abs(values).max()
+    counted = Mock(wraps=lockstep)
+    monkeypatch.setattr(room, "lockstep", counted)
+    judged(runner, [torch.from_numpy(X)], {ONNX: {"half": given}}, (), ())
+    assert counted.call_count == runs

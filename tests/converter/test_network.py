@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import senet_convert
 from senet_convert.converter.graph import build
-from senet_convert.converter.network import find_prototxt, realise
+from senet_convert.converter.network import find_prototxt, prototxt_of, realise
+from senet_convert.errors import ConvertError, ReadError, WeightsError
 from senet_convert.proto import read_caffemodel
-from tests.nets import INPUT, write
+from tests.nets import INPUT, SE_NET, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -35,6 +37,17 @@ def test_the_prototxt_beside_the_model_is_found(tmp_path: Path) -> None:
     assert find_prototxt(model) == tmp_path / "net.prototxt"
 
 
+def test_what_is_wrong_with_both_files_is_told(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    files.prototxt.write_text("layer {")
+    files.caffemodel.write_bytes(files.caffemodel.read_bytes()[:-100])
+    with pytest.raises(ReadError) as caught:
+        senet_convert.load(files.caffemodel)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{files.caffemodel}: truncated or damaged")
+    assert second.startswith(f"{files.prototxt}:1:8: ")
+
+
 def test_shared_weights_are_written_under_every_name(tmp_path: Path) -> None:
     text = INPUT + "".join(
         f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "{name}" param {{ name: "w" }}\n'
@@ -47,3 +60,51 @@ def test_shared_weights_are_written_under_every_name(tmp_path: Path) -> None:
     graph = build(same, same)
     assert list(graph.accounts.arrays) == ["a/weight"]
     assert realise(same, graph).names == {"a/weight": "weights.a/weight"}
+
+
+def test_a_prototxt_that_was_found_is_no_longer_sure_where_the_weights_do_not_fit(tmp_path: Path) -> None:
+    """What was given stands; the caffemodel itself stands for its own definition, and is what the advice names."""
+    files = write(tmp_path)
+    files.prototxt.rename(tmp_path / "mine.prototxt")
+    other = tmp_path / "deploy.prototxt"
+    other.write_text(SE_NET.replace("num_output: 7", "num_output: 8"))
+    with pytest.raises(WeightsError) as caught:
+        senet_convert.load(files.caffemodel)
+    assert f"{other} was not given, it was found beside the caffemodel" in str(caught.value)
+    assert f"--prototxt {files.caffemodel} for the definition" in str(caught.value)
+    with pytest.raises(WeightsError) as caught:
+        senet_convert.load(files.caffemodel, other)
+    assert "was not given" not in str(caught.value)
+    with prototxt_of(files.caffemodel, files.caffemodel) as chosen:
+        assert chosen is None
+    for prototxt in (files.caffemodel, tmp_path / "mine.prototxt"):
+        assert len(list(senet_convert.load(files.caffemodel, prototxt).parameters())) == 9
+
+
+def test_load_tells_what_is_strange(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    files.prototxt.write_text(SE_NET.split('layer { name: "fc"')[0])
+    with pytest.warns(UserWarning, match="holds weights for layers that the network does not run: fc") as caught:
+        senet_convert.load(files.caffemodel)
+    assert [item.filename for item in caught] == [__file__]
+
+
+def test_load_takes_shapes_and_a_phase(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    x = torch.zeros(1, 3, 12, 10)
+    text = SE_NET.replace("input_param { shape { dim: 2 dim: 3 dim: 12 dim: 10 } }", "")
+    files.prototxt.write_text(text.replace('name: "prob" type', 'name: "prob" include { phase: TRAIN } type'))
+    with pytest.raises(ConvertError, match=r"input 'data' has no shape: .* \(in Python: input_shapes\)"):
+        senet_convert.load(files.caffemodel)
+    tested = senet_convert.load(files.caffemodel, input_shapes={"data": [1, 3, 12, 10]})(x)
+    trained = senet_convert.load(files.caffemodel, input_shapes={"data": (1, 3, 12, 10)}, phase="TRAIN")(x)
+    assert torch.allclose(torch.softmax(tested, 1), trained)
+    with pytest.raises(ConvertError, match="phase 'test': a network is built for TEST or for TRAIN"):
+        senet_convert.load(files.caffemodel, phase="test")
+
+
+def test_load_refuses_files_that_are_none(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    for caffemodel, prototxt in [(tmp_path / "no", None), (tmp_path, None), (files.caffemodel, tmp_path / "no")]:
+        with pytest.raises(ConvertError):
+            senet_convert.load(caffemodel, prototxt)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from senet_convert.converter.graph import Graph
-from senet_convert.converter.onnx_export import OPSETS, all_blobs, export
+from senet_convert.converter.onnx_export import ALIGNMENT, OPSETS, all_blobs, export
 from senet_convert.converter.reference import lower
 from senet_convert.deploy.session import Session, newest_opset
 from senet_convert.errors import ConvertError
@@ -118,3 +118,48 @@ def test_a_broken_export_is_caught(graph: Graph) -> None:
     model.definition.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ConvertError, match="not valid"):
         model.check()
+
+
+def test_weights_beside_a_model_lie_where_a_runtime_can_map_them(tmp_path: Path) -> None:
+    text = INPUT + "".join(
+        f'layer {{ name: "fc{i}" type: "InnerProduct" bottom: "data" top: "fc{i}" inner_product_param {{ '
+        f"num_output: {i} }} }}\n"
+        for i in (3, 5, 7)
+    )
+    model = export(write(tmp_path, text).graph())
+    model.write(tmp_path / "m.onnx", single_file_limit=100)
+    tensors = onnx.load(str(tmp_path / "m.onnx"), load_external_data=False).graph.initializer
+    places = {tensor.name: {item.key: item.value for item in tensor.external_data} for tensor in tensors}
+    beside = [place for place in places.values() if place]
+    data = (tmp_path / "m.onnx.data").read_bytes()
+    assert [int(place["length"]) for place in beside] == [outputs * 360 * 4 for outputs in (3, 5, 7)]
+    assert [int(place["offset"]) % ALIGNMENT for place in beside] == [0, 0, 0]
+    for name, place in places.items():
+        if place:
+            held = data[int(place["offset"]) :][: int(place["length"])]
+            assert held == model.initializers[name].tobytes(), name
+
+
+def test_only_an_axis_of_the_batchs_length_is_called_the_batch(tmp_path: Path) -> None:
+    """Three rows of each image are free too, but three times as many."""
+    rows = "reshape_param { shape { dim: -1 dim: 120 } }"
+    text = INPUT + f'layer {{ name: "rows" type: "Reshape" bottom: "data" top: "rows" {rows} }}'
+    graph = write(tmp_path, text + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }').graph()
+    model = export(graph)
+    first = {value.name: value.type.tensor_type.shape.dim[0] for value in model.definition.graph.output}
+    assert {name: (dim.dim_param, dim.dim_value) for name, dim in first.items()} == {"rows": ("", 0), "r": ("batch", 0)}
+    model.write(tmp_path / "m.onnx")
+    assert Session(tmp_path / "m.onnx").run({"data": picture(5)})["rows"].shape == (15, 120)
+
+
+def test_inputs_that_no_output_needs_are_not_asked_for(tmp_path: Path) -> None:
+    text = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: 2 dim: 3 }} }} }}\n'
+        f'layer {{ name: "{name}/relu" type: "ReLU" bottom: "{name}" top: "{name}/relu" }}\n'
+        for name in ("x", "y")
+    )
+    model = export(write(tmp_path, text).graph(), outputs=["y/relu"])
+    assert [item.name for item in model.definition.graph.input] == ["y"]
+    model.write(tmp_path / "m.onnx")
+    x = np.array([[-1, 0, 2], [3, -4, 5]], np.float32)
+    assert Session(tmp_path / "m.onnx").run({"y": x})["y/relu"].tolist() == [[0, 0, 2], [3, 0, 5]]

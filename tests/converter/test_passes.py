@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.converter import passes
+from senet_convert.converter.layers import LAYERS
 from senet_convert.converter.passes import Draft, Options
 from senet_convert.errors import GraphError, Problems
 from senet_convert.proto import State
@@ -55,15 +56,41 @@ def test_the_prediction_takes_the_second_top_or_a_free_name(tmp_path: Path) -> N
     assert [layer.tops[0] for layer in run(tmp_path, two)[0].layers[1:]] == ["loss/prob", "aux/prob"]
 
 
-def test_a_snapshot_of_a_training_net_keeps_its_data_as_input(tmp_path: Path) -> None:
-    text = TRAIN_VAL.replace("include { phase: TEST }\n        memory", "include { phase: TRAIN }\n memory")
-    shape = Options(input_shapes={None: (1, 3, 8, 6)})
-    _, problems = run(tmp_path, text, shape)
-    assert problems == ["blob 'data' is brought in by 2 layers; choose one by --phase, --stage, --level"]
-    one = text.replace(text.splitlines()[1], "")
-    draft, problems = run(tmp_path, one, shape)
+REGRESSION = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 5 } } }
+layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3 } }
+layer { name: "tanh" type: "TanH" bottom: "fc" top: "tanh" }
+layer { name: "half" type: "Power" bottom: "y" top: "half" power_param { scale: 0.5 } }
+layer { name: "loss" type: "LOSS" BOTTOMS top: "loss" }
+"""
+
+
+@pytest.mark.parametrize("kind", ["EuclideanLoss", "L1Loss", "SmoothL1Loss", "SmoothL1LossOHEM"])
+@pytest.mark.parametrize("bottoms", [("tanh", "half"), ("half", "tanh")])
+def test_the_bottoms_of_a_symmetric_loss_may_be_exchanged(tmp_path: Path, kind: str, bottoms: tuple[str, str]) -> None:
+    text = REGRESSION.replace("LOSS", kind).replace("BOTTOMS", " ".join(f'bottom: "{blob}"' for blob in bottoms))
+    draft, problems = run(tmp_path, text)
     assert problems == []
-    assert [(item.blob, item.shape) for item in draft.inputs] == [("data", (1, 3, 8, 6))]
+    assert [item.blob for item in draft.inputs] == ["data"]
+    assert [layer.name for layer in draft.layers] == ["fc", "tanh"]
+
+
+def test_both_bottoms_of_a_symmetric_loss_may_be_predictions(tmp_path: Path) -> None:
+    both = REGRESSION.replace('"Power"', '"InnerProduct"').replace("power_param { scale: 0.5 }", "")
+    both = both.replace("LOSS", "EuclideanLoss").replace("BOTTOMS", 'bottom: "tanh" bottom: "half"')
+    draft, _ = run(tmp_path, both)
+    assert [layer.name for layer in draft.layers] == ["fc", "tanh", "half"]
+
+
+def test_what_learns_may_be_a_persons_own_or_told_by_its_blobs(tmp_path: Path) -> None:
+    text = REGRESSION.replace("LOSS", "EuclideanLoss").replace("BOTTOMS", 'bottom: "y" bottom: "tanh"')
+    own = text.replace('"InnerProduct"', '"Own"')
+    assert "fc" not in [layer.name for layer in run(tmp_path, own)[0].layers]
+    held = own.replace('type: "Own"', 'type: "Own" blobs { shape { dim: 1 } data: 1 }')
+    for text, options in ((own, Options(layers={"Own": LAYERS["InnerProduct"]})), (held, Options())):
+        draft, _ = run(tmp_path, text, options)
+        assert [layer.name for layer in draft.layers][:2] == ["fc", "tanh"]
 
 
 RULES = """
@@ -94,8 +121,12 @@ def test_rules_choose_layers(tmp_path: Path, state: State, names: list[str]) -> 
     assert [layer.name for layer in draft.layers] == names
 
 
-def test_the_files_own_state_counts(tmp_path: Path) -> None:
-    draft, _ = run(tmp_path, 'state { level: 2 stage: "deploy" }' + RULES)
+def test_of_the_files_own_state_only_the_stages_count(tmp_path: Path) -> None:
+    """Caffe's Net(file, phase, level, stages) adds stages and sets the level, which is 0 unless it is given."""
+    text = 'state { level: 2 stage: "deploy" }' + RULES
+    draft, _ = run(tmp_path, text)
+    assert [layer.name for layer in draft.layers] == ["always", "staged", "not_train"]
+    draft, _ = run(tmp_path, text, Options(State(level=3)))
     assert [layer.name for layer in draft.layers] == ["always", "staged", "deep", "not_train"]
 
 
@@ -107,43 +138,17 @@ def test_include_and_exclude_together_are_refused(tmp_path: Path) -> None:
     assert any("'both'" in problem and "include and exclude" in problem for problem in problems)
 
 
-def test_shapes_are_asked_for_by_name(tmp_path: Path) -> None:
-    text = 'layer { name: "d" type: "ImageData" top: "data" }\nlayer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
-    _, problems = run(tmp_path, text)
-    assert len(problems) == 1
-    assert "input 'data'" in problems[0]
-    assert "--input-shape data=1,3,224,224" in problems[0]
-    assert run(tmp_path, text, Options(input_shapes={"data": (1, 3, 4, 4)}))[1] == []
-    _, wrong = run(tmp_path, text, Options(input_shapes={"dta": (1, 3, 4, 4), None: (1, 2)}))
-    assert wrong == ["--input-shape names the input 'dta', the network's inputs are: 'data'"]
+def test_a_file_without_layers_is_another_than_was_meant(tmp_path: Path) -> None:
+    """What else it says is of no interest then."""
 
+    def said(text: str) -> str:
+        with pytest.raises(GraphError) as caught:
+            run(tmp_path, text)
+        return str(caught.value)
 
-def test_given_shapes_overrule_the_file(tmp_path: Path) -> None:
-    draft, _ = run(tmp_path, RULES, Options(input_shapes={"data": (5, 2)}))
-    assert draft.inputs[0].shape == (5, 2)
-
-
-def test_header_and_dummy_inputs_have_shapes(tmp_path: Path) -> None:
-    text = (
-        'input: "a" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4\n'
-        'layer { name: "b" type: "DummyData" top: "b" dummy_data_param { num: 5 channels: 6 height: 7 width: 8 } }\n'
-        'layer { name: "c" type: "Concat" bottom: "a" bottom: "b" top: "c" }'
-    )
-    draft, problems = run(tmp_path, text)
-    assert problems == []
-    assert {item.blob: item.shape for item in draft.inputs} == {"a": (1, 2, 3, 4), "b": (5, 6, 7, 8)}
-
-
-def test_impossible_input_shapes_are_refused(tmp_path: Path) -> None:
-    for shape in ((0, 2), (10**6, 10**6)):
-        _, problems = run(tmp_path, RULES, Options(input_shapes={"data": shape}))
-        assert problems == [f"input 'data' has the impossible shape {list(shape)}"]
-
-
-def test_a_net_without_inputs_says_so(tmp_path: Path) -> None:
-    _, problems = run(tmp_path, 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }')
-    assert any("no inputs" in problem for problem in problems)
-    with pytest.raises(GraphError, match="no inputs"):
-        from senet_convert.converter.graph import build
-
-        build(definition(tmp_path, 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'), None)
+    assert said('name: "x" foo: 1') == "net: it has no layers; give the network's prototxt"
+    solver = 'net: "train_val.prototxt"\nbase_lr: 0.1 lr_policy: "step" solver_mode: GPU debug_info: true'
+    words = "net: it has no layers: it is a solver's prototxt; give the network's"
+    assert said(solver) == f"{words}, which it names: 'train_val.prototxt'"
+    assert said('train_net: "a" test_net: "b" test_net: "a"') == f"{words}, which it names: 'a', 'b'"
+    assert said("base_lr: 0.1") == words

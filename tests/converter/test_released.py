@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from senet_convert.converter import released
-from senet_convert.converter.released import Release, identify, releases
+from senet_convert.converter.released import Release, identify, identifying, releases
+from senet_convert.errors import ReadError
 
 
 def test_the_table_holds_the_seven_releases() -> None:
@@ -33,6 +34,15 @@ def test_sizes_and_digests_of_a_file(tmp_path: Path) -> None:
     assert (source.role, source.name, source.size) == ("caffemodel", "a.caffemodel", 3_000_000)
     assert source.digests == {"sha256": hashlib.sha256(b"x" * 3_000_000).hexdigest()}
     assert source.release is None
+
+
+def test_a_thread_gives_what_was_found_and_what_went_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(b"x")
+    assert identifying(path, "caffemodel")() == identify(path, "caffemodel")
+    wrong = identifying(tmp_path, "prototxt")
+    with pytest.raises(ReadError, match="it is a folder"):
+        wrong()
 
 
 @pytest.mark.parametrize("kind", ["sha256", "sha384"])

@@ -50,7 +50,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         np.savez(folder / "reference.npz", data=data, prob=prob)
         release = released.releases()[0]
         identify = released.identify
-        patch.setattr(convert, "identify", lambda path, role: replace(identify(path, role), release=release))
+        patch.setattr(released, "identify", lambda path, role: replace(identify(path, role), release=release))
         options = Options(input_shapes={"data": (1, 3, 32, 32)})
         wishes = convert.Wishes(options, reference=folder / "reference.npz", labels=digits / "classes.txt")
         _convert(caffemodel, prototxt, folder / "second", wishes)

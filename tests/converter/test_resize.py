@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from senet_convert import demo
-from senet_convert.converter import convert as room
 from senet_convert.converter import released
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
@@ -88,7 +87,8 @@ def test_networks_without_such_a_pooling_are_refused(text: str, words: str, tmp_
 
 def test_a_release_is_cropped_from_as_much_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = released.releases()[0]
-    monkeypatch.setattr(room, "identify", lambda path, role: replace(released.identify(path, role), release=release))
+    found = released.identify
+    monkeypatch.setattr(released, "identify", lambda path, role: replace(found(path, role), release=release))
     with demo.files() as digits:
         caffemodel, prototxt = digits / f"{demo.NAME}.caffemodel", digits / "deploy.prototxt"
         for size, shorter in ((None, 37), (320, 366)):

@@ -140,7 +140,7 @@ def test_suspicious_weights_are_warned_of(tmp_path: Path) -> None:
     tensors = state(first)
     tensors["weights.fc/bias"][0] = float("nan")
     done = back(first, tmp_path / "back", weights=save(tensors, tmp_path / "w.safetensors"))
-    assert done.warnings == ("layer 'fc', blob 1: 1 values are NaN and 0 infinite, of 7",)
+    assert done.warnings[0] == "layer 'fc', blob 1: 1 values are NaN and 0 infinite, of 7"
 
 
 @dataclass(frozen=True)
@@ -275,6 +275,15 @@ def test_without_a_definition_the_message_says_what_to_do(tmp_path: Path) -> Non
         back(
             GOLDEN / "se_resnet" / "net.caffemodel", tmp_path / "o", definition=GOLDEN / "se_resnet" / "deploy.prototxt"
         )
+
+
+def test_what_is_wrong_with_both_files_is_told(tmp_path: Path) -> None:
+    (tmp_path / bundle.DEFINITION).write_text("layer {")
+    (tmp_path / bundle.WEIGHTS).write_text("nothing")
+    with pytest.raises(
+        ReadError, match=rf"{bundle.DEFINITION}:1:8: (?s:.*)\n.*{bundle.WEIGHTS}: neither a safetensors"
+    ):
+        back(tmp_path, tmp_path / "back")
 
 
 def test_two_files_of_weights_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from senet_convert.converter.trial import prepare
 from senet_convert.deploy.images import read_image
 from senet_convert.deploy.preprocess import Preprocess
 from senet_convert.errors import CheckError, ConvertError
-from tests.nets import write
+from tests.nets import SE_NET, write
 
 BLOB = Preprocess((12, 10), 14, (1.0, 2.0, 3.0), 0.5)
 PICTURES = Preprocess((12, 10), 14, (1.0, 2.0, 3.0), 0.5, input="image")
@@ -62,7 +62,17 @@ def test_synthetic_ones(graph: Graph) -> None:
 def test_what_is_refused(graph: Graph, images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match="--images needs a network with one image input"):
         prepare(graph, None, images, None)
-    with pytest.raises(ConvertError, match=r"gone\.png: cannot be read"):
-        prepare(graph, BLOB, [tmp_path / "gone.png"], None)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(images[0].read_bytes()[:40])
+    with pytest.raises(ConvertError, match=r"gone\.png: .*no such file.*\n.*broken\.png: OpenCV cannot"):
+        prepare(graph, BLOB, [tmp_path / "gone.png", images[0], broken], None)
     with pytest.raises(CheckError, match=r"not a file that numpy\.savez wrote"):
         prepare(graph, BLOB, (), images[0])
+
+
+def test_a_batch_that_the_network_fixes(images: list[Path], tmp_path: Path) -> None:
+    fixed = 'layer { name: "r" type: "Reshape" bottom: "prob" top: "r" reshape_param { shape { dim: 2 dim: 7 } } }'
+    graph = write(tmp_path, SE_NET + fixed).graph()
+    assert prepare(graph, BLOB, images, None).inputs["data"].shape == (2, 3, 12, 10)
+    with pytest.raises(ConvertError, match="the network takes batches of 2 images, not 3"):
+        prepare(graph, BLOB, [*images, images[0]], None)

@@ -7,9 +7,9 @@ import pytest
 
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.graph import build
-from senet_convert.converter.upgrade import is_text, modern, upgrade
+from senet_convert.converter.upgrade import modern, upgrade
 from senet_convert.errors import ConvertError, ReadError
-from senet_convert.proto import read_caffemodel, read_prototxt
+from senet_convert.proto import is_text, read_caffemodel, read_prototxt
 from tests.nets import definition
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -89,11 +89,12 @@ def test_inputs_without_shapes_keep_their_header(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
-    text = 'layer { name: "a" type: "ReLU" fork: 1\nblobs { shape { dim: 1 } data: 2 } }\nother: 3'
+    text = 'layer { name: "a" type: "ReLU" include { rule: 1 } fork: 1\nblobs { shape { dim: 1 } data: 2 } }\nother: 3'
     (tmp_path / "a.prototxt").write_text(text)
     done = upgrade(tmp_path / "a.prototxt", None, tmp_path / "b.prototxt", False, silent)
     assert [warning.removeprefix(f"{tmp_path / 'a.prototxt'}:") for warning in done.warnings] == [
         "3: unknown field 'other' of NetParameter; it was left out",
+        "1: layer 'a': unknown field 'rule' of NetStateRule; it was left out",
         "1: layer 'a': unknown field 'fork' of LayerParameter; it was left out",
         " the blobs in it were left out, of layers a",
     ]
@@ -111,6 +112,13 @@ def test_kinds_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="the file is empty"):
         upgrade(tmp_path / "empty", None, tmp_path / "a.caffemodel", False, silent)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_what_is_wrong_with_both_files_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.caffemodel").touch()
+    with pytest.raises(ReadError, match=r"a\.caffemodel: the file is empty .*\n.*a\.prototxt: there is no such file"):
+        upgrade(tmp_path / "a.caffemodel", tmp_path / "a.prototxt", tmp_path / "b.caffemodel", False, silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.caffemodel"]
 
 
 def test_text_is_known_by_its_content(tmp_path: Path) -> None:

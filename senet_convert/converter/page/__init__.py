@@ -1,6 +1,6 @@
 """report.html: the report for a person, as one file that needs nothing else.
 
-The verdict stands here, the sections below it in page_sections.py, the style in page.html. Everything comes from the
+The verdict stands here, the sections below it in sections.py, the style in page.html. Everything comes from the
 report alone, so a page can be made again from any report.json.
 """
 

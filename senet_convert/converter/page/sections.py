@@ -29,27 +29,37 @@ def _method(report: Report) -> Html | None:
     if check is None:
         return None
     budget = check["budget"]
-    floor = figure(budget["floor"])
+    floor, own_floor = figure(budget["floor"]), figure(budget["reference_floor"])
+    referred = plot.REFERENCE in check["engines"]
+    given = f"; the reference, to within {own_floor} at least" if referred else ""
     short = (
         f"The network was run on {check['inputs']} in 64-bit arithmetic, which counts as the truth, and again in "
         "ordinary 32-bit arithmetic by each engine listed below; every intermediate result (blob) had to agree with "
         f"the truth to within {budget['factor']:g} times the rounding error that 32-bit arithmetic makes by itself, or "
-        f"{floor} of the blob's largest value where that is more. Every weight in the files written was read back and "
-        "compared with the caffemodel, byte by byte."
+        f"{floor} of the blob's largest value where that is more{given}. Every weight in the files "
+        "written was read back and compared with the caffemodel, byte by byte."
     )
     exact = (
         "The rounding error of a blob is the larger one of two 32-bit runs of the same graph, in one of which every "
         "value is rounded once more. Every error is a maximum norm: the largest deviation of any value, divided by the "
-        "largest absolute value of the blob. Where several layers write a blob in place, its final content counts. "
-        "BatchNorm's mean and variance are stored divided by their scale factor, in float32, as Caffe uses them; they "
-        "were compared after this division."
+        "largest absolute value of the blob. Where several layers write a blob in place, its final content counts."
     )
+    if _with_factors(report):
+        exact += (
+            " BatchNorm's mean and variance are stored divided by their scale factor, in float32, as Caffe uses them; "
+            "they were compared after this division."
+        )
     own = (
         "The reference has rounding errors of its own, which the comparison includes: it is allowed "
-        f"{figure(budget['reference_floor'])} at least."
+        f"{own_floor} at least."
     )
-    more = tag("p", own) if plot.REFERENCE in check["engines"] else None
+    more = tag("p", own) if referred else None
     return join((tag("p", short, class_="lead"), folding("The definitions, exactly", join((tag("p", exact), more)))))
+
+
+def _with_factors(report: Report) -> bool:
+    """Are there layers whose statistics Caffe keeps with a scale factor?"""
+    return any(layer["type"] == "BatchNorm" for layer in report["layers"])
 
 
 def _errors(report: Report) -> Html | None:
@@ -99,7 +109,7 @@ def _weights(report: Report) -> Html:
     none = tag("p", "The files written were not compared with it.")
     return join(
         (
-            tag("p", read, merged),
+            tag("p", read, merged if _with_factors(report) else None),
             table("Weights in the files written", head, rows, (1, 2)) if weights["files"] else none,
             tag("p", "Layers of the caffemodel that the network does not run; their weights are unused:")
             if unused

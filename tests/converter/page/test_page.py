@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -105,9 +106,12 @@ def test_an_unchecked_report_claims_nothing(report: Report) -> None:
 
 
 def test_the_reference_is_held_against_its_own_budget(report: Report) -> None:
+    plain = copy.deepcopy(report)
     root = parse(page.render(with_reference(report)))
     assert "of 5.0e-5" in root.all("section")[-1].text
     assert "it is allowed 5.0e-5 at least" in root.text
+    assert "where that is more; the reference, to within 5.0e-5 at least. Every weight" in root.text
+    assert "where that is more. Every weight" in parse(page.render(plain)).text
     picture = next(svg for svg in root.all("svg") if "aria-label" in svg.attributes)
     assert len(picture.all("path", "budget")) == 2
     assert "budget 5.0e-5, 60 % of it" in picture.text
@@ -117,6 +121,9 @@ def test_a_release_is_shown_with_what_was_published(report: Report) -> None:
     text = parse(page.render(recognised(report))).text
     assert "top-1 22.37 %, top-5 6.30 %" in text
     assert "(published: 74,514, the same)" in text
+    other = recognised(report)
+    other["release"]["published_learnable_parameters"] += 1
+    assert "(published: 74,515)" in parse(page.render(other)).text
     assert "None of them is one of the released SE networks" in parse(page.render(report | {"release": None})).text
 
 
@@ -172,3 +179,26 @@ def test_the_page_is_small_for_a_large_network(report: Report) -> None:
 
 def test_the_template_is_part_of_the_package() -> None:
     assert (Path(page.__file__).parent / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("share", "over", "said"), [(1.0, False, "100 %"), (1.2, True, "120 %"), (None, True, "over budget")]
+)
+def test_the_worst_blob_is_marked_where_it_is_over_its_budget(
+    report: Report, share: float | None, over: bool, said: str
+) -> None:
+    report["check"]["worst"]["onnxruntime"] |= {"of_budget": share}
+    rows = {row.all("th")[0].text: row for row in parse(page.render(report)).all("section")[1].one("tbody").all("tr")}
+    for name, row in rows.items():
+        marked = [cell.text for cell in row.all("td", "over")]
+        assert len(marked) == (2 if over and name.startswith("onnxruntime") else 0), name
+        assert said in row.text or not name.startswith("onnxruntime")
+
+
+def test_only_a_net_with_batchnorm_has_its_factor_explained(report: Report) -> None:
+    said = parse(page.render(report)).text
+    for words in ("The scale factor of a BatchNorm is merged", "BatchNorm's mean and variance are stored"):
+        assert words in said
+    report["layers"] = [layer for layer in report["layers"] if layer["type"] != "BatchNorm"]
+    assert "BatchNorm's" not in parse(page.render(report)).text
+    assert "scale factor" not in parse(page.render(report)).text
