@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,15 +26,37 @@ __all__ = ["ConvertError", "__version__", "load"]
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
-def load(caffemodel: str | PathLike[str], prototxt: str | PathLike[str] | None = None) -> nn.Module:
+def load(
+    caffemodel: str | PathLike[str],
+    prototxt: str | PathLike[str] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    phase: str = "TEST",
+    stages: Sequence[str] = (),
+    level: int = 0,
+) -> nn.Module:
     """The network of a caffemodel as a torch module with its weights, float32, in evaluation mode.
 
     SE-ResNet, SE-ResNeXt, SENet and SE-BN-Inception become readable modules that give logits (N, classes); any other
     network becomes a generic module that gives the network's outputs. Without `prototxt`, the one beside the caffemodel
-    is used (same stem, or deploy.prototxt), or else the definition in the caffemodel itself.
+    is used (same stem, or deploy.prototxt), or else the definition in the caffemodel itself, which is also meant where
+    `prototxt` is the caffemodel.
 
-    Raises ConvertError: the files cannot be read, or do not fit each other.
+    `input_shapes` gives shapes of inputs that the files leave open, by name; `phase`, `stages` and `level` choose among
+    the layers of a training net, as Caffe does.
+
+    What is strange but no error, such as weights that are NaN or of no use, is told by `warnings.warn`. Raises
+    ConvertError: the files cannot be read, or do not fit each other.
     """
-    from .converter.network import load as load_module
+    from .converter.network import load as load_network
+    from .converter.passes import Options
+    from .proto import State
 
-    return load_module(Path(caffemodel), Path(prototxt) if prototxt is not None else None)
+    if phase not in ("TEST", "TRAIN"):
+        raise ConvertError(f"phase '{phase}': a network is built for TEST or for TRAIN")
+    shapes: dict[str | None, tuple[int, ...]] = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    options = Options(State(phase, level, tuple(stages)), shapes)
+    loaded = load_network(Path(caffemodel), Path(prototxt) if prototxt is not None else None, options)
+    for warning in loaded.graph.warnings:
+        warnings.warn(warning, stacklevel=2)
+    return loaded.module

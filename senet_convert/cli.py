@@ -1,13 +1,13 @@
 """The command line: one file per command in `commands/`, each parses, calls one function and prints.
 
-Exit codes: 0 written and checked; 1 refused, one message on stderr, nothing written; 2 wrong usage. Tables and progress
-go to stderr when it is a terminal; stdout is for results (`--json`).
+Exit codes: 0 written and checked; 1 refused, one message on stderr, nothing written (with `--keep-going`, a bundle that
+failed the check); 2 wrong usage. Tables and progress go to stderr when it is a terminal; stdout is for results.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
-from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -27,6 +27,7 @@ COMMANDS = {
     "completion": "Print the completion script for a shell.",
 }
 DEFAULT = "convert"
+TALK = ("-q", "--quiet", "-v", "--verbose")
 
 
 class _Main(click.Group):
@@ -55,12 +56,26 @@ class _Main(click.Group):
         return [CompletionItem(incomplete, type="file"), *commands]  # bash forgets what stands before files
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = _command_first(args)
         own = {option for param in self.params for option in param.opts} | set(ctx.help_option_names)
         if args and args[0] not in COMMANDS and args[0] not in own:
-            if not (ctx.resilient_parsing or args[0].startswith("-") or Path(args[0]).exists()):
+            if not (ctx.resilient_parsing or args[0].startswith("-") or _is_path(args[0])):
                 raise click.UsageError(f"no such file or command: '{args[0]}'. Commands: {', '.join(COMMANDS)}", ctx)
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+
+def _command_first(args: list[str]) -> list[str]:
+    """`-q inspect FILE` as `inspect -q FILE`: what every command takes may stand before it."""
+    ahead = next((i for i, word in enumerate(args) if word not in TALK), len(args))
+    if ahead == len(args) or args[ahead] not in COMMANDS:
+        return args
+    return [args[ahead], *args[:ahead], *args[ahead + 1 :]]
+
+
+def _is_path(word: str) -> bool:
+    """Whether a file is meant, be it there or not: commands have neither dots nor slashes in their names."""
+    return "." in word or os.sep in word or os.access(word, os.F_OK)  # False for a name too long
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})

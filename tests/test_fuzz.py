@@ -61,7 +61,7 @@ def test_other_exceptions_and_slow_inputs_are_findings(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize(
     ("file", "outcomes"),
-    [("deploy.prototxt", ("GraphError", "ReadError")), ("net.caffemodel", ("ReadError", "graph"))],
+    [("deploy.prototxt", ("WeightsError", "ReadError")), ("net.caffemodel", ("ReadError", "graph"))],
 )
 def test_the_guided_target_tries_both_readers(tmp_path: Path, file: str, outcomes: tuple[str, str]) -> None:
     data = (GOLDEN / "se_resnet" / file).read_bytes()

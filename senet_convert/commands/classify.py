@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-from .shared import engine, fail, files, open_model, refusals, talk
+from .inputs import BUNDLE, files
+from .outputs import results
+from .shared import engine, fail, open_model, refusals, talk
 
 
 @click.command("classify")
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("model", type=BUNDLE)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=files)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image.")
 @engine
@@ -31,12 +33,14 @@ def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbo
         paths = room.pictures(images, sys.stdin if "-" in images else ())
         loaded = open_model(model, given)
         answers = list(room.classify(loaded, paths, top, given["batch"], given["threads"]))
-        if as_json:
-            click.echo(json.dumps([answer.plain(loaded.classes) for answer in answers], indent=1, ensure_ascii=False))
-        else:
-            from ..deploy.tables import print_answers
+        with results():
+            if as_json:
+                plain = [answer.plain(loaded.classes) for answer in answers]
+                click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
+            else:
+                from ..deploy.tables import print_answers
 
-            print_answers(answers, loaded)
+                print_answers(answers, loaded)
         faults = [f"{answer.image}: {answer.fault}" for answer in answers if answer.fault]
         if faults:
             fail("\n".join([f"{len(faults)} of {len(answers)} images cannot be classified", *faults]))

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .shared import FILE, Labels, Mean, network, options, progress_on_stderr, refusals, summary, talk, warn
+from .inputs import CAFFEMODEL, FILE, REFERENCE
+from .outputs import results
+from .shared import Labels, Mean, Number, network, options, progress_on_stderr, refusals, summary, talk, warn
 
 
 @click.command("convert")
-@click.argument("caffemodel", type=FILE)
+@click.argument("caffemodel", type=CAFFEMODEL)
 @network
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: the model's stem beside it."
 )
-@click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset, from 13 on.")
+@click.option(
+    "--opset", type=int, default=17, show_default=True, help="ONNX opset, 13 to the newest that onnxruntime takes."
+)
 @click.option("--all-blobs", is_flag=True, help="Make every Caffe blob an output of the ONNX model.")
 @click.option("--outputs", metavar="NAME,...", help="Blobs that the ONNX model gives; default: the network's outputs.")
 @click.option("--check/--no-check", default=True, help="Compare every blob with exact arithmetic.  [default: check]")
 @click.option("--keep-going", is_flag=True, help="Write the bundle even when the check fails.")
 @click.option("--images", multiple=True, type=FILE, help="Check on these pictures (repeat the option).")
-@click.option("--reference", type=FILE, help="Check against your own Caffe's blobs, saved by numpy.savez.")
+@click.option(
+    "--reference", type=REFERENCE, help="Check on the inputs of your own Caffe, and against its blobs: numpy.savez."
+)
 @click.option(
     "--size",
     type=click.IntRange(1),
     help="Another size of the input, in pixels: poolings that cover their whole map do so at this size too.",
 )
 @click.option("--resize", type=click.IntRange(1), help="Preprocessing: length of the shorter side before the crop.")
-@click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop; default: the input's.")
+@click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop; it is the input's.")
 @click.option(
     "--mean",
     type=Mean(),
     metavar="B,G,R|FILE",
     help="Preprocessing: mean to subtract, or a mean.binaryproto, averaged per channel; default: the prototxt's.",
 )
-@click.option("--scale", type=float, help="Preprocessing: factor after the mean.")
+@click.option("--scale", type=Number(), help="Preprocessing: factor after the mean.")
 @click.option("--resample", type=click.Choice(["opencv", "pil"]), help="Preprocessing: whose resize; default: opencv.")
 @click.option("--color", type=click.Choice(["bgr", "rgb"]), help="Preprocessing: order of the channels; default: bgr.")
 @click.option(
@@ -75,14 +82,9 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
     """Convert CAFFEMODEL to a folder with ONNX model, PyTorch weights and report."""
     with refusals(verbose):
         from ..converter import convert as room
-        from ..converter.network import find_prototxt
-        from ..converter.onnx_export import OPSETS
+        from ..converter.network import prototxt_of
 
-        if given["opset"] not in OPSETS:
-            raise click.BadParameter(
-                f"{given['opset']} is not between {OPSETS[0]} and {OPSETS[-1]}", param_hint="--opset"
-            )
-        prototxt = given["prototxt"] or find_prototxt(caffemodel)
+        _require_sense(given)
         names = tuple(name.strip() for name in (given["outputs"] or "").split(",") if name.strip())
         wishes = room.Wishes(
             options=options(given),
@@ -91,14 +93,31 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
             **{key: given[key] for key in _PASSED_ON},
         )
         folder = given["output"] or caffemodel.parent / caffemodel.stem
-        with progress_on_stderr(quiet) as progress:
+        with progress_on_stderr(quiet) as progress, prototxt_of(caffemodel, given["prototxt"]) as prototxt:
             result = room.convert(caffemodel, prototxt, folder, wishes, progress)
         if not quiet:
             warn(result.warnings)
         if as_json:
-            click.echo(json.dumps(result.report, indent=1, ensure_ascii=False))
+            with results(f"; {result.folder} is written"):
+                click.echo(json.dumps(result.report, indent=1, ensure_ascii=False))
         elif not quiet:
             summary(result.folder, result.report)
+        if result.failure:
+            click.echo(f"senet-convert: {result.failure}", err=True)
+
+
+def _require_sense(given: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that cannot be followed, or not together."""
+    from ..converter.convert import opset_fault
+
+    fault = opset_fault(given["opset"])
+    if fault:
+        raise click.BadParameter(fault, param_hint="--opset")
+    if given["images"] and given["reference"]:
+        raise click.UsageError("the check computes on --images or on the inputs in --reference; give one of them")
+    for name in ("images", "reference"):
+        if given[name] and not given["check"]:
+            raise click.UsageError(f"--{name} is for the check, which --no-check leaves out; give one of them")
 
 
 _PASSED_ON = (

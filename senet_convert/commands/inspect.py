@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from .shared import FILE, network, options, progress_on_stderr, refusals, talk, warn
+from .inputs import NETWORK
+from .outputs import results
+from .shared import network, options, progress_on_stderr, refusals, talk, warn
 
 
 @click.command("inspect")
-@click.argument("file", type=FILE)
+@click.argument("file", type=NETWORK)
 @network
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @talk
@@ -26,9 +28,10 @@ def command(file: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any)
             found = room.inspect(file, given["prototxt"], options(given))
         if not quiet:
             warn(found["warnings"])
-        if as_json:
-            click.echo(json.dumps(found, indent=1, ensure_ascii=False))
-        else:
-            from ..tables import print_network
+        with results():
+            if as_json:
+                click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+            else:
+                from ..tables import print_network
 
-            print_network(found)
+                print_network(found)

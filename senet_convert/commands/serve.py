@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from .shared import FILE, refusals, talk
+from .inputs import TOML
+from .outputs import results
+from .shared import refusals
 
 
 class _Option(click.Option):
@@ -74,9 +76,12 @@ def _options() -> list[click.Parameter]:
 
 @click.command("serve", cls=_Command)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--config", type=FILE, help="Settings as TOML: the names of the options, with _ for -.")
+@click.option("--config", type=TOML, help="Settings as TOML: the names of the options, with _ for -.")
 @click.option("--show-config", is_flag=True, help="Print as TOML what is in force and where it comes from, and stop.")
-@talk
+@click.option("-q", "--quiet", is_flag=True, help="Log errors only, as --log-level error.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Log all there is, as --log-level debug; tracebacks of unexpected faults."
+)
 def command(models: tuple[str, ...], config: Path | None, show_config: bool, verbose: bool, **given: Any) -> None:
     """Serve each MODEL over HTTP, and over gRPC with --grpc-port.
 
@@ -95,7 +100,8 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
         flags = {name: value for name, value in given.items() if value is not None}
         settings, origins = read(flags | ({"models": _places(models)} if models else {}), os.environ, config)
         if show_config:
-            click.echo(as_toml(settings, origins))
+            with results():
+                click.echo(as_toml(settings, origins))
             return
         raise SystemExit(server.run(settings))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,20 +16,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from ..converter.passes import Options
 from ..errors import ConvertError
-from ..proto import State
+from .inputs import FILE, MEAN, PROTOTXT, PYTHON, files, require_given
+from .outputs import on_terminal
 
 if TYPE_CHECKING:
     from ..converter.layers import Layer
+    from ..converter.passes import Options
     from ..deploy.model import Model
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completion by file names, of what is not always one."""
-    return [CompletionItem(incomplete, type="file")]
+GRACE = 5.0  # seconds that SIGTERM leaves for tidying up
 
 
 class Shapes(click.ParamType[Any]):
@@ -44,6 +43,27 @@ class Shapes(click.ParamType[Any]):
         return (name if equals else None, shape)
 
 
+def finite(text: str) -> float:
+    """A number. Raises ValueError, also for NaN and infinity."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+class Number(click.ParamType[Any]):
+    """A finite number."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A float."""
+        try:
+            return finite(value)
+        except ValueError:
+            self.fail(f"'{value}' is not a finite number", param, ctx)
+
+
 class Numbers(click.ParamType[Any]):
     """B,G,R or one value."""
 
@@ -54,9 +74,9 @@ class Numbers(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(float(number) for number in str(value).split(","))
+            return tuple(finite(number) for number in str(value).split(","))
         except ValueError:
-            self.fail(f"'{value}' is not a list of numbers such as 104,117,123", param, ctx)
+            self.fail(f"'{value}' is not a list of finite numbers such as 104,117,123", param, ctx)
 
 
 class Mean(Numbers):
@@ -66,8 +86,9 @@ class Mean(Numbers):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A tuple of floats, or a path."""
-        if isinstance(value, str) and Path(value).is_file():
-            return Path(value)
+        path = Path(str(value))
+        if isinstance(value, str) and (os.access(path, os.F_OK) or os.sep in value or path.suffix[1:].isalpha()):
+            return MEAN.convert(value, param, ctx)
         return super().convert(value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -94,9 +115,7 @@ class Labels(click.ParamType[Any]):
 def talk(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that says something."""
     command = click.option("-q", "--quiet", is_flag=True, help="Nothing but errors on stderr.")(command)
-    return click.option("-v", "--verbose", is_flag=True, help="Say more; show the traceback of an unexpected fault.")(
-        command
-    )
+    return click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an unexpected fault.")(command)
 
 
 def network(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,7 +123,10 @@ def network(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
             click.option(
-                "--prototxt", type=FILE, help="The network's definition; default: the one beside the caffemodel."
+                "--prototxt",
+                type=PROTOTXT,
+                help="The network's definition; default: the one beside the caffemodel. Where that is of another "
+                "network, give the caffemodel itself, which mostly holds its definition.",
             ),
             click.option(
                 "--input-shape",
@@ -118,7 +140,11 @@ def network(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--stage", "stages", multiple=True, help="A stage that include and exclude rules ask for."),
             click.option("--level", type=int, default=0, show_default=True),
             click.option(
-                "--layers", "layer_files", multiple=True, type=FILE, help="A Python file with layer types of your own."
+                "--layers",
+                "layer_files",
+                multiple=True,
+                type=PYTHON,
+                help="A Python file with layer types of your own.",
             ),
             click.option(
                 "--ignore-field",
@@ -164,8 +190,22 @@ def engine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def options(given: Mapping[str, Any]) -> Options:
     """What the options of `network` say, as the converter takes it."""
+    from ..converter.passes import Options
+    from ..proto import State
+
     state = State(given["phase"], given["level"], given["stages"])
-    return Options(state, dict(given["shapes"]), own_layers(given["layer_files"]), given["ignore_fields"])
+    return Options(state, _by_input(given["shapes"]), own_layers(given["layer_files"]), given["ignore_fields"])
+
+
+def _by_input(shapes: Iterable[tuple[str | None, tuple[int, ...]]]) -> dict[str | None, tuple[int, ...]]:
+    found: dict[str | None, tuple[int, ...]] = {}
+    for name, shape in shapes:
+        if name in found:
+            whose = f"of input '{name}' is" if name else "without a name is"
+            both = " and ".join(",".join(map(str, given)) for given in (found[name], shape))
+            raise ConvertError(f"--input-shape: the shape {whose} given twice, as {both}; keep one")
+        found[name] = shape
+    return found
 
 
 def own_layers(files: Iterable[Path]) -> dict[str, type[Layer]]:
@@ -193,9 +233,12 @@ def open_model(path: Path, given: Mapping[str, Any]) -> Model:
 
 @contextmanager
 def refusals(verbose: bool) -> Iterator[None]:
-    """Faults as messages and exit codes; SIGTERM unwinds like Ctrl-C, so that nothing stays half-written."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """Faults as messages and exit codes; SIGTERM and SIGHUP unwind like Ctrl-C: nothing stays half-written."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _terminated)
     try:
+        require_given()
         yield
     except (click.exceptions.Exit, click.ClickException, click.Abort):
         raise
@@ -209,10 +252,24 @@ def refusals(verbose: bool) -> Iterator[None]:
         fail("out of memory; the network needs more than this machine has free")
     except ModuleNotFoundError as lacking:
         fail(f"the package '{lacking.name}' is not installed; install senet-convert[all]")
+    except OSError as fault:  # of the system, where no room has said more
+        if verbose:
+            traceback.print_exc()
+        where = f"{fault.filename}: cannot be read or written" if fault.filename else "reading or writing failed"
+        fail(f"{where}: {fault.strerror or fault}")
     except Exception as fault:  # a fault of ours: say so, and leave the traceback to those who ask
         if verbose:
             traceback.print_exc()
         fail(f"unexpected fault ({type(fault).__name__}: {fault}). Please report it, with what -v prints")
+
+
+def _terminated(number: int, _: object) -> NoReturn:
+    """Unwind and end; end all the same when that waits for a thread that hangs in a read."""
+    code = 128 + number
+    last = threading.Timer(GRACE, os._exit, [code])
+    last.daemon = True
+    last.start()
+    sys.exit(code)
 
 
 def fail(message: str) -> NoReturn:
@@ -224,25 +281,26 @@ def fail(message: str) -> NoReturn:
 @contextmanager
 def progress_on_stderr(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Says what happens next: a spinner on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not on_terminal():
         yield lambda _: None
         return
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     with console.status("starting") as status:
-        yield lambda text: status.update(text)
+        yield lambda text: status.update(Text(text))  # file names are no markup
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Warnings on stderr, one line each."""
+    """Warnings on stderr."""
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 
 
 def summary(folder: Path, report: Mapping[str, Any]) -> None:
     """The outcome of a conversion on stderr: tables on a terminal, one line elsewhere."""
-    if sys.stderr.isatty():
+    if on_terminal():
         from ..tables import print_report
 
         print_report(folder, report)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from .shared import FILE, own_layers, progress_on_stderr, refusals, talk, warn
+from .inputs import FILE, PROTOTXT, PYTHON, STATE
+from .shared import own_layers, progress_on_stderr, refusals, talk, warn
 
 
 @click.command("to-caffe")
-@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="BUNDLE|STATE_DICT")
+@click.argument("source", type=STATE, metavar="BUNDLE|STATE_DICT")
 @click.option(
     "-o",
     "--output",
@@ -19,10 +20,14 @@ from .shared import FILE, own_layers, progress_on_stderr, refusals, talk, warn
     metavar="NAME",
     help="Write NAME.prototxt and NAME.caffemodel.",
 )
-@click.option("--weights", type=FILE, help="Other weights of the same net: safetensors, or a state_dict by torch.save.")
-@click.option("--prototxt", type=FILE, help="The network's definition; default: model.prototxt of the bundle.")
+@click.option(
+    "--weights",
+    type=FILE,
+    help="Other weights of the same net: safetensors, or a state_dict by torch.save.",
+)
+@click.option("--prototxt", type=PROTOTXT, help="The network's definition; default: model.prototxt of the bundle.")
 @click.option("--stock", is_flag=True, help="For a Caffe without Axpy: write Scale and Eltwise in its place.")
-@click.option("--layers", "layer_files", multiple=True, type=FILE, help="A Python file with layer types of your own.")
+@click.option("--layers", "layer_files", multiple=True, type=PYTHON, help="A Python file with layer types of your own.")
 @click.option(
     "--ignore-field",
     "ignore_fields",

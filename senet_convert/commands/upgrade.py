@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from .shared import FILE, progress_on_stderr, refusals, talk, warn
+from .inputs import NETWORK, PROTOTXT
+from .shared import progress_on_stderr, refusals, talk, warn
 
 
 @click.command("upgrade")
-@click.argument("file", type=FILE)
-@click.option("--prototxt", type=FILE, help="With a caffemodel: its prototxt, written beside OUT with that suffix.")
+@click.argument("file", type=NETWORK)
+@click.option("--prototxt", type=PROTOTXT, help="With a caffemodel: its prototxt, written beside OUT with that suffix.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT", help="File to write.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @talk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .shared import FILE, engine, fail, open_model, own_layers, refusals, talk
+from .inputs import BUNDLE, CAFFEMODEL, FILE, FOLDER, PROTOTXT, PYTHON
+from .outputs import on_terminal, results
+from .shared import engine, fail, open_model, own_layers, refusals, talk
 
 ENGINES = ("onnx", "torch", "caffe-generic")
 
@@ -25,7 +26,7 @@ class Part(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """(number, count)."""
         number, _, count = str(value).partition("/")
-        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             self.fail(f"'{value}' is not a part such as 1/4, the first of four", param, ctx)
         return int(number), int(count)
 
@@ -51,8 +52,8 @@ class Engines(click.ParamType[Any]):
 
 
 @click.command("validate")
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.argument("model", type=BUNDLE)
+@click.argument("images", type=FOLDER)
 @click.option(
     "--labels",
     type=FILE,
@@ -78,14 +79,14 @@ class Engines(click.ParamType[Any]):
     "Caffe graph, layer by layer). Several are run side by side; the first one's errors are judged.",
 )
 @click.option(
-    "--caffemodel", type=FILE, help="What torch and caffe-generic compute from; default: the source beside MODEL."
+    "--caffemodel", type=CAFFEMODEL, help="What torch and caffe-generic compute from; default: the source beside MODEL."
 )
-@click.option("--prototxt", type=FILE, help="Its definition; default: the bundle's own.")
+@click.option("--prototxt", type=PROTOTXT, help="Its definition; default: the bundle's own.")
 @click.option(
     "--layers",
     "layer_files",
     multiple=True,
-    type=FILE,
+    type=PYTHON,
     help="For torch and caffe-generic: the Python file with your own layer types that MODEL was converted with.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images; default: the usable cores.")
@@ -132,12 +133,13 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
         if not quiet:
             for name, reason in outcome.tally.broken:
                 click.echo(f"warning: {name}: {reason}", err=True)
-        if as_json:
-            click.echo(json.dumps(outcome.plain(), indent=1, ensure_ascii=False))
-        else:
-            from ..deploy.tables import print_outcome
+        with results():
+            if as_json:
+                click.echo(json.dumps(outcome.plain(), indent=1, ensure_ascii=False))
+            else:
+                from ..deploy.tables import print_outcome
 
-            print_outcome(outcome, given["worst"])
+                print_outcome(outcome, given["worst"])
         verdict = outcome.verdict
         if given["expect_top1"] is not None and verdict is not None and not verdict.holds:
             found_error = f"the top-1 error is {outcome.tally.top1_error:.2f} %"
@@ -178,7 +180,7 @@ def _wishes(given: dict[str, Any]) -> Any:
 @contextmanager
 def _bar(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
     """A bar with images/s on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not on_terminal():
         yield None
         return
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
+from senet_convert.converter.onnx_export import OPSETS
+from senet_convert.deploy.session import newest_opset
 from tests.nets import SE_NET, Files, write
+
+NEWEST = newest_opset(OPSETS[-1])
 
 
 def invoke(*args: object) -> Result:
@@ -67,11 +72,19 @@ def test_refusals_are_one_message_and_exit_code_1(files: Files, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["nosuch.caffemodel"], "no such file or command: 'nosuch.caffemodel'"),
+        (["nosuch"], "no such file or command: 'nosuch'"),
+        (["nosuch.caffemodel", "--opset", "x"], "'x' is not a valid integer"),
         (["convert"], "Missing argument 'CAFFEMODEL'"),
-        (["MODEL", "--opset", "12"], "not between 13 and"),
+        (["MODEL", "--opset", "12"], f"12 is not between 13 and {NEWEST}, the newest that the installed onnxruntime"),
+        (["MODEL", "--opset", str(NEWEST + 1)], f"{NEWEST + 1} is not between 13 and {NEWEST}"),
+        (["MODEL", "--images", "MODEL", "--reference", "MODEL"], "--images or on the inputs in --reference"),
+        (["MODEL", "--no-check", "--images", "MODEL"], "--images is for the check, which --no-check leaves out"),
+        (["MODEL", "--no-check", "--reference", "MODEL"], "--reference is for the check, which --no-check"),
         (["MODEL", "--input-shape", "1,a"], "not a shape"),
-        (["MODEL", "--mean", "x"], "not a list of numbers"),
+        (["MODEL", "--mean", "x"], "not a list of finite numbers"),
+        (["MODEL", "--mean", "1,inf,2"], "'1,inf,2' is not a list of finite numbers"),
+        (["MODEL", "--scale", "nan"], "'nan' is not a finite number"),
+        (["MODEL", "--scale", "x"], "'x' is not a finite number"),
         (["MODEL", "--no-such-option"], "No such option"),
     ],
 )
@@ -85,6 +98,20 @@ def test_input_shapes_are_given_by_name_or_for_all(files: Files, tmp_path: Path)
     for i, shape in enumerate(("1,3,12,10", "data=4x3x12x10")):
         report = json.loads(invoke(files.caffemodel, "--input-shape", shape, "-o", tmp_path / f"{i}", "--json").stdout)
         assert report["network"]["inputs"]["data"] == [(1, 4)[i], 3, 12, 10]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (("data=1,3,12,10", "data=2,3,12,10"), "of input 'data' is given twice, as 1,3,12,10 and 2,3,12,10"),
+        (("1,3,12,10", "2,3,12,10"), "without a name is given twice, as 1,3,12,10 and 2,3,12,10"),
+    ],
+)
+def test_two_input_shapes_for_one_input_are_refused(files: Files, shapes: tuple[str, ...], words: str) -> None:
+    done = invoke(files.caffemodel, *(word for shape in shapes for word in ("--input-shape", shape)))
+    assert done.exit_code == 1
+    assert words in done.stderr
+    assert not (files.caffemodel.parent / "net").exists()
 
 
 def test_stages_choose_layers(files: Files, tmp_path: Path) -> None:
@@ -109,6 +136,33 @@ def test_unexpected_faults_are_one_message(files: Files, monkeypatch: pytest.Mon
     assert "Traceback" in invoke(files.caffemodel, "-v").stderr
 
 
+def test_faults_of_the_system_are_one_message(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/mnt/net.caffemodel")
+
+    monkeypatch.setattr("senet_convert.converter.convert.convert", broken)
+    done = invoke(files.caffemodel)
+    assert done.exit_code == 1
+    assert done.stderr == "senet-convert: /mnt/net.caffemodel: cannot be read or written: Input/output error\n"
+    assert "Traceback" in invoke(files.caffemodel, "-v").stderr
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_failed_check_is_told_though_it_is_written(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
+    monkeypatch.setattr("senet_convert.converter.judge.FLOOR", 0.0)
+    monkeypatch.setattr("senet_convert.converter.judge.FACTOR", 1e-9)
+    monkeypatch.setattr("senet_convert.converter.judge.MOST_BY_ULP", 1e-9)
+    done = invoke(files.caffemodel, "-o", tmp_path / "out", "--keep-going", *(["-q"] if quiet else []))
+    assert done.exit_code == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == "failed"
+    assert f"the check failed, {tmp_path / 'out'} was written all the same" in done.stderr
+    assert "The first layer that diverges: " in done.stderr
+    assert "warning: " not in done.stderr
+    assert done.stderr.count("\n  - ") <= 10
+
+
 # Stops in the middle of writing, long enough to be interrupted there.
 SLOW = """
 import sys, time
@@ -124,7 +178,7 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_leaves_nothing(files: Files, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out" / "net"
     argv = [sys.executable, "-c", SLOW, str(files.caffemodel), "-o", str(out), "--no-check"]
@@ -137,6 +191,14 @@ def test_an_interruption_leaves_nothing(files: Files, tmp_path: Path, number: si
     assert process.returncode in (1, 128 + number)
     assert "Traceback" not in said
     assert not out.parent.exists()
+
+
+def test_nohup_is_kept(files: Files, tmp_path: Path) -> None:
+    code = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom senet_convert.cli import main\n"
+    code += "try: main(sys.argv[1:])\nexcept SystemExit: pass\nprint(signal.getsignal(signal.SIGHUP))"
+    argv = [sys.executable, "-c", code, str(files.caffemodel), "-o", str(tmp_path / "out"), "--no-check"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{signal.SIG_IGN}\n"
 
 
 def test_a_file_size_limit_leaves_nothing(files: Files, tmp_path: Path) -> None:
@@ -200,5 +262,6 @@ def test_a_terminal_gets_tables(files: Files, tmp_path: Path) -> None:
     os.close(master)
     text = said.decode()
     assert process.returncode == 0, text
+    assert "read: net.caffemodel with net.prototxt" in text
     assert "worst blob" in text
     assert "every blob within its budget" in text

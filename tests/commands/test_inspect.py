@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from senet_convert.cli import main
 from senet_convert.proto import read_caffemodel
-from tests.nets import write
+from tests.nets import SE_NET, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -54,6 +54,17 @@ def test_the_table_goes_to_stdout(tmp_path: Path) -> None:
     assert "1,260" not in done.stderr
 
 
+def test_what_is_wrong_with_both_files_is_told(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    files.prototxt.write_text("layer {")
+    files.caffemodel.write_bytes(b"")
+    args = ["inspect", str(files.caffemodel), "--prototxt", str(files.prototxt)]
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 1
+    for words in (f"{files.caffemodel}: the file is empty", f"{files.prototxt}:1:8: "):
+        assert words in done.stderr
+
+
 def test_files_that_are_neither_are_refused(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<html>no</html>")
     (tmp_path / "zeros").write_bytes(bytes(64))
@@ -61,3 +72,14 @@ def test_files_that_are_neither_are_refused(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["inspect", str(tmp_path / name)])
         assert done.exit_code == 1
         assert name in done.stderr
+
+
+def test_it_looks_at_the_network_that_would_be_converted(tmp_path: Path) -> None:
+    """With the prototxt beside a caffemodel, unless another one is given or the caffemodel itself; and names it."""
+    files = write(tmp_path)
+    files.prototxt.write_text(SE_NET.split('layer { name: "prob"')[0])
+    assert (inspect(files.caffemodel)["layers"], inspect(files.caffemodel)["prototxt"]) == (10, "net.prototxt")
+    own = inspect(files.caffemodel, "--prototxt", files.caffemodel)
+    assert (own["layers"], own["prototxt"]) == (11, None)
+    assert inspect(files.prototxt)["prototxt"] is None
+    assert "net.caffemodel with net.prototxt" in CliRunner().invoke(main, ["inspect", str(files.caffemodel)]).stdout

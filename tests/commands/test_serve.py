@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -79,3 +81,13 @@ def test_refusals() -> None:
     assert (done.exit_code, "there is nothing to serve" in done.stderr) == (1, True)
     done = serve("/nowhere")
     assert (done.exit_code, "/nowhere: no model is there" in done.stderr) == (1, True)
+
+
+def test_help_answers_without_the_heavy_imports() -> None:
+    """For every command: what is needed to run is imported when it runs."""
+    code = "import sys\nfrom senet_convert.cli import COMMANDS, main\nfor name in COMMANDS:\n"
+    code += "    try: main([name, '--help'])\n    except SystemExit: pass\n"
+    code += "print(sorted({'torch', 'onnx', 'onnxruntime', 'numpy', 'cv2'} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "--max-batch" in done.stdout

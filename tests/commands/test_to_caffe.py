@@ -66,7 +66,7 @@ def test_files_are_replaced_only_by_force(folder: Path, tmp_path: Path) -> None:
 
 def test_wrong_usage_is_exit_code_2(folder: Path, tmp_path: Path) -> None:
     assert "Missing option '-o'" in invoke("to-caffe", folder).stderr
-    assert invoke("to-caffe", tmp_path / "nothing", "-o", tmp_path / "back").exit_code == 2
+    assert invoke("to-caffe", folder, "-o", tmp_path / "back", "--no-such-option").exit_code == 2
 
 
 def test_a_file_size_limit_leaves_nothing(folder: Path, tmp_path: Path) -> None:

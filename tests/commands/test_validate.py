@@ -76,7 +76,18 @@ def test_parts_resume_and_predictions(bundle: Path, digits: Path, tmp_path: Path
     assert "belongs to a run with other images" in other.stderr
 
 
-@pytest.mark.parametrize("part", ["0/4", "5/4", "2", "a/b"])
+def test_the_parts_are_the_whole(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+    for part in (1, 2, 3):
+        done = on_digits(bundle, digits, "--shard", f"{part}/3", "--predictions", tmp_path / "p.csv", "--json")
+        with (tmp_path / "p.csv").open(newline="") as file:
+            names = [row["image"] for row in csv.DictReader(file)]
+        assert json.loads(done.stdout)["images"] == len(names) == (167, 167, 166)[part - 1]
+        seen += names
+    assert sorted(seen) == sorted(path.name for path in (digits / "images").iterdir())
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "2", "a/b", "²/4"])
 def test_parts_that_are_none(part: str, bundle: Path, digits: Path) -> None:
     assert on_digits(bundle, digits, "--shard", part).exit_code == 2
 
