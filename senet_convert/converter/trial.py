@@ -39,7 +39,9 @@ def prepare(graph: Graph, preprocess: Preprocess | None, images: Sequence[Path],
     """The inputs, read and preprocessed. Raises ConvertError: not readable, or not what the network takes."""
     if reference is not None:
         blobs = read_reference(reference, graph)
-        return Trial({name: blobs[name] for name in graph.inputs}, f"the inputs of {reference}", None, blobs)
+        inputs = {name: blobs[name] for name in graph.inputs}
+        described = f"the inputs of {reference}, which has {len(blobs) - len(inputs)} of "
+        return Trial(inputs, f"{described}{len(graph.blobs) - len(inputs)} other blobs", None, blobs)
     if images:
         if preprocess is None:
             raise ConvertError("--images needs a network with one image input (N, C, H, W) of 1 or 3 channels")

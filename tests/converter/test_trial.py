@@ -76,3 +76,14 @@ def test_a_batch_that_the_network_fixes(images: list[Path], tmp_path: Path) -> N
     assert prepare(graph, BLOB, images, None).inputs["data"].shape == (2, 3, 12, 10)
     with pytest.raises(ConvertError, match="the network takes batches of 2 images, not 3"):
         prepare(graph, BLOB, [*images, images[0]], None)
+
+
+def test_a_reference_says_how_much_of_the_network_it_has(graph: Graph, tmp_path: Path) -> None:
+    data = np.ones((2, 3, 12, 10), np.float32)
+    path = tmp_path / "blobs.npz"
+    np.savez(path, data=data, fc=np.ones((2, 7), np.float32), unknown=data)
+    found = prepare(graph, None, (), path)
+    assert found.described == f"the inputs of {path}, which has 1 of {len(graph.blobs) - 1} other blobs"
+    assert np.array_equal(found.inputs["data"], data)
+    assert found.reference is not None
+    assert list(found.reference) == ["data", "fc"]
