@@ -63,12 +63,13 @@ def test_the_work_ahead_is_bounded(tmp_path: Path) -> None:
             count += 1
         return data
 
+    before = set(threading.enumerate())
     batches = load((Item(str(k), slow_consumer) for k in range(1000)), PREPROCESS, 5, 2)
     next(batches)
     time.sleep(0.1)
     assert count <= 5 * (AHEAD + 1)
     batches.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("decode")]
 
 
 def test_whole_pictures_come_in_small_batches(tmp_path: Path) -> None:
