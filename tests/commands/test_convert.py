@@ -12,24 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
 from senet_convert.converter.onnx_export import OPSETS
 from senet_convert.deploy.session import newest_opset
-from tests.nets import SE_NET, Files, write
+from tests.nets import SE_NET, Files
+
+from .running import invoke
 
 NEWEST = newest_opset(OPSETS[-1])
-
-
-def invoke(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    (tmp_path / "in").mkdir()
-    return write(tmp_path / "in")
 
 
 def test_the_two_word_form_writes_beside_the_model(files: Files) -> None:

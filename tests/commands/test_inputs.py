@@ -11,21 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from senet_convert.cli import main
-from tests.nets import Files, write
+from tests.nets import Files
 
-
-def invoke(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    (tmp_path / "in").mkdir()
-    return write(tmp_path / "in")
-
+from .running import invoke
 
 # Every place where a command takes a file; FILE stands for it, NET for a caffemodel that is there.
 DOORS: dict[str, Sequence[str]] = {

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner, Result
 
-from senet_convert.cli import main
 from tests.nets import write
 
-
-def invoke(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
+from .running import invoke
 
 
 @pytest.fixture
