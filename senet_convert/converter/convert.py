@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,10 @@ def convert(
         if preprocess and preprocess.input == IMAGE:
             model = image_input.take_images(model, preprocess)
         model.check()
-        model.write(temporary / bundle.ONNX)
-        write_state(loaded.module.state_dict(), temporary / bundle.WEIGHTS)
+        with ThreadPoolExecutor(1) as beside:  # both files at once: writing leaves the interpreter free
+            state = beside.submit(write_state, loaded.module.state_dict(), temporary / bundle.WEIGHTS)
+            model.write(temporary / bundle.ONNX)
+            state.result()
         definition = temporary / bundle.DEFINITION
         notes = write_definition(loaded.net, _options(loaded, wishes), loaded.graph, definition, wishes.check)
         warnings = (*loaded.graph.warnings, *notes)
