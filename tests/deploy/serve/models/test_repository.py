@@ -114,21 +114,26 @@ def test_a_replaced_model_answers_anew_and_no_request_is_dropped(tmp_path: Path)
         while not stop.is_set():
             mine.append(await ask(repository))
 
+    async def until_all_have(constant: float) -> None:
+        while not all(mine and mine[-1] == constant for mine in answered):
+            await asyncio.sleep(0.001)
+
     async def work(repository: Repository) -> None:
         stop = asyncio.Event()
         clients = [asyncio.create_task(client(mine, repository, stop)) for mine in answered]
         for constant in (2, 3, 4):
-            await asyncio.sleep(0.05)
+            await until_all_have(constant - 1)
             put(tmp_path, constant)
             await look(repository)
             assert await ask(repository) == constant
+        await until_all_have(4)
         stop.set()
         await asyncio.gather(*clients)
         assert repository.get("plus").stats.fail.count == 0
 
     over(tmp_path, work)
     assert answered == [sorted(mine) for mine in answered], "an old answer after a new one"
-    assert set().union(*answered) == {1, 2, 3, 4}
+    assert [set(mine) for mine in answered] == [{1, 2, 3, 4}] * 8
 
 
 def held_runs() -> tuple[threading.Event, threading.Event, Callable[..., Any]]:
