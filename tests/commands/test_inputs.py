@@ -133,17 +133,19 @@ def test_a_pipe_is_refused_while_nobody_writes_to_it(tmp_path: Path, words: Sequ
     assert done.stderr.startswith("senet-convert: /dev/stdin: it is a pipe, not a file: save what comes out of it")
 
 
-# Reading for the digests hangs, as on a network drive that is gone.
-HASHING = """
+# A program in which a function, senet_convert.{0}.{1}.{2}, hangs in a read; {3} seconds are left for tidying up.
+HANGING = """
 import time
 from senet_convert.commands import shared
-from senet_convert.converter import released
+from senet_convert.{0} import {1} as module
 def stuck(*_):
     print("reading\\n", end="", flush=True)
     time.sleep(600)
-released.identify = stuck
-shared.GRACE = 600
+module.{2} = stuck
+shared.GRACE = {3}
 """
+HASHING = HANGING.format("converter", "released", "identify", 600)  # for the digests, as on a drive that is gone
+DECODING = HANGING.format("deploy", "loader", "read", 0.5)  # in a thread of a pool, which unwinding waits for
 
 
 def test_a_read_that_hangs_holds_up_neither_a_signal_nor_a_refusal(files: Files, tmp_path: Path) -> None:
@@ -154,19 +156,6 @@ def test_a_read_that_hangs_holds_up_neither_a_signal_nor_a_refusal(files: Files,
     code, said, _ = ends(HASHING + RUN, [files.caffemodel, "-o", out], "reading")
     assert (code, "truncated or damaged" in said) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-# A thread of a pool hangs, which unwinding waits for.
-DECODING = """
-import time
-from senet_convert.commands import shared
-from senet_convert.deploy import loader
-def stuck(*_):
-    print("reading\\n", end="", flush=True)
-    time.sleep(600)
-loader.read = stuck
-shared.GRACE = 0.5
-"""
 
 
 def test_unwinding_is_not_waited_for_without_end(bundle: Path, digits: Path) -> None:

@@ -17,17 +17,22 @@ from .convolution import Convolution
 
 
 @dataclass(frozen=True)
-class Deconvolution(Convolution):
-    """Caffe's Deconvolution (deconv_layer.cpp): Convolution with forward and backward exchanged; same parameters.
-
-    The output size is s(H - 1) + d(k - 1) + 1 - 2p.
-    """
+class _EvenlyPadded(Convolution):
+    """What takes a convolution's parameters, but for the pads of each side, which are known of convolutions only."""
 
     def validate(self) -> None:
         """Pads for each side are known of convolutions only."""
         super().validate()
         if self.one_sided:
             raise LayerFault("pad_t, pad_b, pad_l and pad_r are for layers of type Convolution")
+
+
+@dataclass(frozen=True)
+class Deconvolution(_EvenlyPadded):
+    """Caffe's Deconvolution (deconv_layer.cpp): Convolution with forward and backward exchanged; same parameters.
+
+    The output size is s(H - 1) + d(k - 1) + 1 - 2p.
+    """
 
     def out(self, space: Shape, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape) -> Shape:
         """Spatial output size."""
@@ -79,7 +84,7 @@ class Deconvolution(Convolution):
 
 
 @dataclass(frozen=True)
-class Im2col(Convolution):
+class Im2col(_EvenlyPadded):
     """Caffe's Im2col (im2col_layer.cpp): the patches that a convolution would see, as channels.
 
     Channel c * k + i of the top holds cell i of the kernel's k cells over channel c. Moves values only.
@@ -90,12 +95,6 @@ class Im2col(Convolution):
     takes: ClassVar[tuple[int, int | None]] = (1, 1)
     gives: ClassVar[tuple[int, int | None]] = (1, 1)
     weight_names: ClassVar[tuple[str, ...]] = ()
-
-    def validate(self) -> None:
-        """Pads for each side are known of convolutions only."""
-        super().validate()
-        if self.one_sided:
-            raise LayerFault("pad_t, pad_b, pad_l and pad_r are for layers of type Convolution")
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(N, C, spatial...) -> (N, C * kernel, spatial...)."""
