@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from senet_convert.converter import graph
+from senet_convert.converter.graph import graph
 from senet_convert.errors import ConvertError
 from senet_convert.proto import read_caffemodel, read_prototxt
 

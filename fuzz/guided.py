@@ -18,7 +18,7 @@ from pathlib import Path
 
 def judge(data: bytes, file: Path) -> tuple[str, str]:
     """Read `data`, by way of `file`, as a text and as a binary, and build the graph; says what came of each."""
-    from senet_convert.converter import graph
+    from senet_convert.converter.graph import graph
     from senet_convert.errors import ConvertError
     from senet_convert.proto import NetDef, read_caffemodel, read_prototxt
 

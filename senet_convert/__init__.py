@@ -48,8 +48,8 @@ def load(
     What is strange but no error, such as weights that are NaN or of no use, is told by `warnings.warn`. Raises
     ConvertError: the files cannot be read, or do not fit each other.
     """
+    from .converter.graph.passes import Options
     from .converter.network import load as load_network
-    from .converter.passes import Options
     from .proto import State
 
     if phase not in ("TEST", "TRAIN"):

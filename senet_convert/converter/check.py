@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import CheckError
 from .decisions import Side, by_value, exposed, needed, run_onnx
 from .families import Match, run_with_taps
-from .graph import Graph
+from .graph.graph import Graph
 from .judge import DELIVERED, FAMILY, GENERIC, ONNX, REFERENCE, BlobCheck, Judged, judged
 from .layers.base import times
 from .lockstep import behind, jumping

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..deploy.classes import DEVKIT, ORDERS, Classes, read_labels
 from ..errors import ConvertError
-from .graph import Graph
+from .graph.graph import Graph
 
 ILSVRC_CLASSES = 1000
 

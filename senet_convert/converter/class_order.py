@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..deploy.classes import ORDERS, Classes, renumbering
 from ..errors import ConvertError
-from .graph import Graph, Node
+from .graph.graph import Graph, Node
 from .layers.convolution import InnerProduct
 
 CLASSIFIERS = ("InnerProduct", "Convolution")

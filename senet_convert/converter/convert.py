@@ -19,10 +19,10 @@ from . import class_order, image_input, landed, onnx_export, preprocessing, reco
 from .check import Check, Subject, compare
 from .class_names import class_names
 from .definition import write_definition
-from .graph import Graph
+from .graph.graph import Graph
+from .graph.passes import Options
 from .landed import Landed
 from .network import Loaded, read, realise
-from .passes import Options
 from .released import identifying
 from .state import write_state
 from .trial import Trial

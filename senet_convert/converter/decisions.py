@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from ..deploy.session import Session
-from .graph import Graph
+from .graph.graph import Graph
 from .lockstep import jumping
 from .reference import GraphModule
 

@@ -12,10 +12,11 @@ from typing import Any
 from ..errors import GraphError, Problems
 from ..proto import LayerDef, NetDef, State, read_prototxt
 from ..proto.write import write_prototxt
-from . import graph, passes, preprocessing
-from .graph import Graph
-from .inputs import Input
-from .passes import Options
+from . import preprocessing
+from .graph import graph, passes
+from .graph.graph import Graph
+from .graph.inputs import Input
+from .graph.passes import Options
 
 IMAGE_AXES = 4
 

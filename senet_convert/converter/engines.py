@@ -18,7 +18,7 @@ from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
 from . import class_order, recorded, reference
 from .definition import settled
-from .graph import Graph
+from .graph.graph import Graph
 from .layers import Layer
 from .network import Loaded, find_prototxt, read, realise
 from .released import identify

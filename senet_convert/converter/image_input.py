@@ -18,7 +18,7 @@ from ..deploy.preprocess import IMAGE, Preprocess
 from ..errors import ConvertError
 from . import pictures
 from .front import Front
-from .graph import Graph
+from .graph.graph import Graph
 from .layers.base import times
 from .onnx_export import OnnxModel
 from .opencv_resize import resized_and_cropped

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import ReadError, each
 from ..proto import NetDef, is_text, read_caffemodel, read_prototxt
-from . import families, graph, report
+from . import families, report
+from .graph import graph
+from .graph.passes import Options
 from .network import prototxt_of
-from .passes import Options
 from .released import identify
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .graph import Graph
+from .graph.graph import Graph
 from .layers.base import times
 from .lockstep import Decide, FewValues, Step, lockstep
 from .reference import GraphModule

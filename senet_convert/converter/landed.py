@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from ..proto.wire import BYTES, Walker
-from .graph import Graph
+from .graph.graph import Graph
 
 Array = NDArray[Any]
 

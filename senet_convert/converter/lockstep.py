@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .builder import Node
-from .graph import Graph
+from .graph.builder import Node
+from .graph.graph import Graph
 from .reference import GraphModule
 
 Array = NDArray[Any]

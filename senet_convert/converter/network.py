@@ -11,10 +11,11 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..proto import NetDef, read_both
-from . import families, graph, reference, resize
+from . import families, reference
 from .families import Match
-from .graph import Graph
-from .passes import Options
+from .graph import graph, resize
+from .graph.graph import Graph
+from .graph.passes import Options
 
 
 @dataclass(frozen=True)

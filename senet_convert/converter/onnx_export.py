@@ -20,7 +20,7 @@ from ..errors import ConvertError
 from ..files import write_in_pieces
 from ..proto.wire import head
 from ..version import __version__
-from .graph import Graph, Node
+from .graph.graph import Graph, Node
 from .layers.base import Shape
 
 Array = NDArray[Any]

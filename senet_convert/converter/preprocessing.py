@@ -14,8 +14,8 @@ from ..deploy.preprocess import Preprocess
 from ..errors import ConvertError, ReadError
 from ..proto import NetDef
 from ..proto.mean import read_mean
-from .graph import Graph
-from .inputs import DATA
+from .graph.graph import Graph
+from .graph.inputs import DATA
 from .layers.base import times
 
 # As in the released prototxts: "# mean_value: 104, 117, 123".

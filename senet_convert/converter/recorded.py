@@ -12,9 +12,9 @@ from typing import Any
 from ..deploy.session import Session
 from ..errors import ConvertError
 from ..proto import State
-from .graph import Graph
+from .graph.graph import Graph
+from .graph.passes import Options
 from .layers import Layer
-from .passes import Options
 
 KEY = "options"  # in the metadata of the ONNX file, and in the report
 

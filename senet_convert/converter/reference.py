@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .graph import Graph, Node
+from .graph.graph import Graph, Node
 
 
 class GraphModule(nn.Module):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckError, Problems, listed
 from ..files import require_file
-from .graph import Graph
+from .graph.graph import Graph
 from .layers.base import times
 
 Array = NDArray[Any]

@@ -23,7 +23,7 @@ from ..deploy.preprocess import Preprocess
 from ..version import __version__
 from . import page
 from .check import Check
-from .graph import Graph, Node
+from .graph.graph import Graph, Node
 from .judge import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
 from .landed import Landed
 from .onnx_export import OnnxModel

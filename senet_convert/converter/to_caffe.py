@@ -18,18 +18,19 @@ from ..errors import CheckError, ConvertError, GraphError, Problems, WeightsErro
 from ..proto import Blob, LayerDef, NetDef, read_caffemodel, read_prototxt
 from ..proto.netdef import Shape
 from ..proto.write import write_caffemodel, write_prototxt
-from . import families, graph, reference
+from . import families, reference
 from .definition import inference, same_layers, settled
-from .graph import Graph
+from .graph import graph
+from .graph.graph import Graph
+from .graph.passes import Options
+from .graph.weights import Wanted
 from .landed import same_bytes
 from .layers import Layer
 from .layers.base import times
 from .layers.convolution import Convolution, InnerProduct
 from .layers.normalise import BatchNorm
-from .passes import Options
 from .state import State, read_state
 from .stock import stock as without_axpy
-from .weights import Wanted
 
 LACKING = "its layers have fields that Caffe's format lacks"
 # How many outputs a layer has by the shape of its first blob.

@@ -14,7 +14,7 @@ from ..deploy.images import Image, read_image
 from ..deploy.preprocess import IMAGE, Preprocess
 from ..errors import ConvertError, each
 from . import image_input, pictures
-from .graph import Graph
+from .graph.graph import Graph
 from .layers.base import times
 from .reference_file import read_reference
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.converter.class_names import class_names
-from senet_convert.converter.graph import Graph
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.deploy.classes import DEVKIT, ORDERS, SORTED, Classes
 from senet_convert.errors import ConvertError
 from tests.nets import write

@@ -18,7 +18,7 @@ from senet_convert import bundle
 from senet_convert.converter import convert as room
 from senet_convert.converter import landed, onnx_export
 from senet_convert.converter.convert import Result, Wishes, convert
-from senet_convert.converter.passes import Options
+from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.state import write_state
 from senet_convert.deploy.session import Session, newest_opset
 from senet_convert.errors import CheckError, ConvertError

@@ -14,10 +14,10 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
-from senet_convert.converter.graph import build
+from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.layers import LAYERS
 from senet_convert.converter.layers.registry import from_file, merged
-from senet_convert.converter.passes import Options
 from senet_convert.errors import ConvertError, GraphError
 from senet_convert.proto import caffe_pb2, read_prototxt
 from tests.nets import INPUT, blob

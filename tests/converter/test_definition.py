@@ -7,8 +7,8 @@ import pytest
 
 from senet_convert.converter import preprocessing
 from senet_convert.converter.definition import inference, same_layers, write_definition
-from senet_convert.converter.graph import build
-from senet_convert.converter.passes import Options
+from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.passes import Options
 from senet_convert.errors import GraphError
 from senet_convert.proto import State, read_caffemodel, read_prototxt
 from senet_convert.proto.write import to_text

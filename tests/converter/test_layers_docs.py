@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.converter.fields import WITHOUT_EFFECT, WITHOUT_EFFECT_AS
+from senet_convert.converter.graph.fields import WITHOUT_EFFECT, WITHOUT_EFFECT_AS
 from senet_convert.converter.layers import LAYERS
 from senet_convert.proto import caffe_pb2
 

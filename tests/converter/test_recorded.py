@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from senet_convert.converter import recorded
+from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.layers.activation import ReLU
-from senet_convert.converter.passes import Options
 from senet_convert.converter.recorded import Recorded
 from senet_convert.errors import ConvertError
 from senet_convert.proto import State

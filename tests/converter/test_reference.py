@@ -9,7 +9,7 @@ from typing import get_origin, get_type_hints
 import pytest
 import torch
 
-from senet_convert.converter.graph import Graph
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.layers import LAYERS
 from senet_convert.converter.reference import GraphModule, lower
 from tests.nets import INPUT, write

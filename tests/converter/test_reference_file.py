@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.converter.graph import Graph
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.reference_file import read_reference
 from senet_convert.errors import CheckError, ReadError
 from tests.nets import INPUT, SE_NET, write

@@ -13,7 +13,7 @@ import pytest
 
 from senet_convert import bundle, demo
 from senet_convert.converter import convert, released
-from senet_convert.converter.passes import Options
+from senet_convert.converter.graph.passes import Options
 from senet_convert.deploy.session import Session
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.converter import graph
+from senet_convert.converter.graph import graph
 from senet_convert.errors import ConvertError, GraphError, ReadError
 from senet_convert.proto import NetDef, hdf5, kinds, read_caffemodel, read_prototxt
 from senet_convert.proto.write import write_caffemodel

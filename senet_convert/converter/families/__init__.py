@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..graph import Graph
+from ..graph.graph import Graph
 from ..reference import as_tensor
 from .blocks import Conv, Pool
 from .match_inception import match_inception

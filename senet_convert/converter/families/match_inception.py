@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
+from ..graph.graph import Graph, Node
 from ..layers.combine import Concat, Scale
 from ..layers.shape import Reshape
 from .matching import Match, Walk, ratios, require

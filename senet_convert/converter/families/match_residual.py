@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
+from ..graph.graph import Graph, Node
 from ..layers.activation import ReLU
 from ..layers.combine import Axpy, Scale
 from ..layers.normalise import BatchNorm

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from ..graph import Graph, Node
+from ..graph.graph import Graph, Node
 from ..layers import Layer
 from ..layers.activation import ReLU, Sigmoid
 from ..layers.combine import Scale

@@ -8,14 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_convert.converter.families import (
-    Block,
-    Conv,
-    InceptionBlock,
-    Pool,
-    ResidualConfig,
-    SEBNInceptionConfig,
-)
+from senet_convert.converter.families import Block, Conv, InceptionBlock, Pool, ResidualConfig, SEBNInceptionConfig
 from senet_convert.proto import Blob, LayerDef, NetDef
 from senet_convert.proto.netdef import Shape
 

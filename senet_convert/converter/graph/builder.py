@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from ..errors import Problems, listed
-from ..proto import LayerDef
-from ..proto.netdef import MAX_AXES, MAX_COUNT
+from ...errors import Problems, listed
+from ...proto import LayerDef
+from ...proto.netdef import MAX_AXES, MAX_COUNT
+from ..layers import Layer, LayerFault, View
+from ..layers.base import Shape
+from ..layers.registry import Registry
 from . import passes
 from .fields import Fields
-from .layers import Layer, LayerFault, View
-from .layers.base import Shape
-from .layers.registry import Registry
+from .missing import Producers
 from .passes import Dropped
-from .producers import Producers
 from .weights import Wanted
 
 DROPOUT_RATIO = 0.5  # Caffe's default

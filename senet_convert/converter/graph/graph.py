@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..errors import GraphError, Problems, WeightsError, listed
-from ..proto import NetDef
+from ...errors import GraphError, Problems, WeightsError, listed
+from ...proto import NetDef
+from ..layers import LayerFault
+from ..layers.base import Shape, times
+from ..layers.registry import merged
 from . import passes
 from .builder import IDENTITIES, Builder, Node
 from .inputs import DATA
-from .layers import LayerFault
-from .layers.base import Shape, times
-from .layers.registry import merged
 from .passes import Dropped, Options
 from .weights import Accounts, Wanted, assign
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import ConvertError
-from ..proto import LayerDef, NetDef
+from ...errors import ConvertError
+from ...proto import LayerDef, NetDef
+from ..layers.base import times
+from ..layers.pooling import Pooling
 from . import graph
 from .graph import Graph, Node
-from .layers.base import times
-from .layers.pooling import Pooling
 from .passes import Options
 
 GLOBAL = {"pooling_param": {"pool": "AVE", "global_pooling": True}}

@@ -5,7 +5,7 @@ from time import process_time
 
 import pytest
 
-from senet_convert.converter.graph import Graph, build
+from senet_convert.converter.graph.graph import Graph, build
 from senet_convert.errors import GraphError
 from tests.nets import INPUT, SE_NET, definition, write
 

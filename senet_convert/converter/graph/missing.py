@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
-from ..errors import SHOWN, listed
-from ..proto import LayerDef
+from ...errors import SHOWN, listed
+from ...proto import LayerDef
 from .passes import Draft
 
 

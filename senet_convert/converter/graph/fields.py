@@ -9,11 +9,11 @@ from dataclasses import fields
 from math import isnan
 from typing import Any
 
-from ..errors import Problems
-from ..proto import Fault, LayerDef, is_bvlc
-from .layers import Layer, LayerFault
-from .layers.plain import fitted
-from .layers.registry import Registry
+from ...errors import Problems
+from ...proto import Fault, LayerDef, is_bvlc
+from ..layers import Layer, LayerFault
+from ..layers.plain import fitted
+from ..layers.registry import Registry
 
 Params = Mapping[str, Any]
 

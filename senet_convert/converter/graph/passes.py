@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..errors import GraphError, Problems, listed
-from ..proto import LayerDef, NetDef, Rule, State
-from ..proto.netdef import Shape, named_by_solver
+from ...errors import GraphError, Problems, listed
+from ...proto import LayerDef, NetDef, Rule, State
+from ...proto.netdef import Shape, named_by_solver
+from ..layers import LAYERS
 from .inputs import Input, data_to_inputs, shape_inputs
-from .layers import LAYERS
 
 if TYPE_CHECKING:
-    from .layers.base import Layer
+    from ..layers.base import Layer
 
 # Losses, with the layer that gives a loss's predictions at inference (None: its bottom is the prediction).
 LOSSES: Mapping[str, str | None] = {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.converter import passes
+from senet_convert.converter.graph import passes
+from senet_convert.converter.graph.passes import Draft, Options
 from senet_convert.converter.layers import LAYERS
-from senet_convert.converter.passes import Draft, Options
 from senet_convert.errors import GraphError, Problems
 from senet_convert.proto import State
 from tests.nets import definition

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from ..errors import Problems, listed
-from ..proto import LayerDef
-from ..proto.netdef import MAX_AXES, MAX_COUNT, Shape
+from ...errors import Problems, listed
+from ...proto import LayerDef
+from ...proto.netdef import MAX_AXES, MAX_COUNT, Shape
 
 if TYPE_CHECKING:
     from .passes import Draft

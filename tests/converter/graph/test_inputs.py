@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.converter import passes
-from senet_convert.converter.graph import build
-from senet_convert.converter.passes import Draft, Options
+from senet_convert.converter.graph import passes
+from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.passes import Draft, Options
 from senet_convert.errors import GraphError, Problems
 from tests.nets import INPUT, definition
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import Problems, listed
-from ..proto import LayerDef, NetDef
-from ..proto.netdef import Blob, ParamSpec, Shape
-from .layers.base import Layer, times
-from .layers.convolution import InnerProduct
+from ...errors import Problems, listed
+from ...proto import LayerDef, NetDef
+from ...proto.netdef import Blob, ParamSpec, Shape
+from ..layers.base import Layer, times
+from ..layers.convolution import InnerProduct
 
 Array = NDArray[Any]
 
