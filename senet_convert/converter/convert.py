@@ -15,10 +15,11 @@ from ..deploy.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8
-from . import class_order, image_input, landed, onnx_export, preprocessing, recorded, reference, report, trial
+from . import class_order, landed, preprocessing, recorded, reference, report, trial
 from .check import Check, Subject, compare
 from .class_names import class_names
 from .definition import write_definition
+from .export import image_input, onnx
 from .graph.graph import Graph
 from .graph.passes import Options
 from .landed import Landed
@@ -35,7 +36,7 @@ class Wishes:
     """What a person asks of a conversion, beyond the files."""
 
     options: Options = Options()
-    opset: int = onnx_export.DEFAULT_OPSET
+    opset: int = onnx.DEFAULT_OPSET
     all_blobs: bool = False
     outputs: tuple[str, ...] = ()
     check: bool = True
@@ -126,9 +127,9 @@ def convert(
 
 def opset_fault(opset: int) -> str | None:
     """Why no file of this ONNX opset can be written and run, in words; None where it can."""
-    if opset == onnx_export.DEFAULT_OPSET:
+    if opset == onnx.DEFAULT_OPSET:
         return None
-    oldest, newest = onnx_export.OPSETS[0], newest_opset(onnx_export.OPSETS[-1])
+    oldest, newest = onnx.OPSETS[0], newest_opset(onnx.OPSETS[-1])
     if oldest <= opset <= newest:
         return None
     return f"{opset} is not between {oldest} and {newest}, the newest that the installed onnxruntime takes"
@@ -153,14 +154,14 @@ def _options(loaded: Loaded, wishes: Wishes) -> Options:
     return replace(wishes.options, input_shapes={name: loaded.graph.shapes[name] for name in loaded.graph.inputs})
 
 
-def _export(built: Graph, wishes: Wishes, metadata: Mapping[str, str]) -> onnx_export.OnnxModel:
+def _export(built: Graph, wishes: Wishes, metadata: Mapping[str, str]) -> onnx.OnnxModel:
     outputs: Sequence[str] | None = wishes.outputs or None
     if wishes.all_blobs:
-        outputs = onnx_export.all_blobs(built)
-    return onnx_export.export(built, wishes.opset, outputs, metadata)
+        outputs = onnx.all_blobs(built)
+    return onnx.export(built, wishes.opset, outputs, metadata)
 
 
-def _weights(loaded: Loaded, model: onnx_export.OnnxModel, folder: Path) -> tuple[Landed, ...]:
+def _weights(loaded: Loaded, model: onnx.OnnxModel, folder: Path) -> tuple[Landed, ...]:
     return (
         landed.in_onnx(loaded.graph, folder / bundle.ONNX, set(model.initializers)),
         landed.in_safetensors(loaded.graph, folder / bundle.WEIGHTS, loaded.names),
@@ -171,7 +172,7 @@ def _check(loaded: Loaded, wishes: Wishes, tried: Trial, folder: Path, progress:
     delivered = witness = folder / bundle.ONNX
     if not wishes.all_blobs or tried.fed is not None:
         witness = folder / WITNESS
-        everything = onnx_export.export(loaded.graph, wishes.opset, onnx_export.all_blobs(loaded.graph))
+        everything = onnx.export(loaded.graph, wishes.opset, onnx.all_blobs(loaded.graph))
         everything.write(witness)
     runner = loaded.module if isinstance(loaded.module, reference.GraphModule) else reference.lower(loaded.graph)
     subject = Subject(loaded.graph, runner, loaded.match, loaded.module, witness, delivered, tried.fed)
@@ -181,7 +182,7 @@ def _check(loaded: Loaded, wishes: Wishes, tried: Trial, folder: Path, progress:
     finally:
         if witness != delivered:
             witness.unlink()
-            onnx_export.data_file(witness).unlink(missing_ok=True)
+            onnx.data_file(witness).unlink(missing_ok=True)
 
 
 def _reordered(loaded: Loaded, classes: Classes, wishes: Wishes) -> tuple[Loaded, Classes]:

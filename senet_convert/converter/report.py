@@ -23,10 +23,10 @@ from ..deploy.preprocess import Preprocess
 from ..version import __version__
 from . import page
 from .check import Check
+from .export.onnx import OnnxModel
 from .graph.graph import Graph, Node
 from .judge import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
 from .landed import Landed
-from .onnx_export import OnnxModel
 from .released import Release, Source
 
 REPORT_VERSION = 1

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..deploy.images import Image, read_image
 from ..deploy.preprocess import IMAGE, Preprocess
 from ..errors import ConvertError, each
-from . import image_input, pictures
+from . import pictures
+from .export import image_input
 from .graph.graph import Graph
 from .layers.base import times
 from .reference_file import read_reference

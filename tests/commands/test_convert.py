@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.cli import main
-from senet_convert.converter.onnx_export import OPSETS
+from senet_convert.converter.export.onnx import OPSETS
 from senet_convert.deploy.session import newest_opset
 from tests.nets import SE_NET, Files
 

@@ -11,9 +11,9 @@ import torch
 
 from senet_convert.converter import families, pictures, reference
 from senet_convert.converter.check import Check, Subject, compare
+from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph, build
 from senet_convert.converter.judge import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE
-from senet_convert.converter.onnx_export import all_blobs, export
 from senet_convert.converter.reference_file import read_reference
 from senet_convert.errors import CheckError
 from senet_convert.proto import caffe_pb2, read_caffemodel

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 import senet_convert
 from senet_convert import bundle
 from senet_convert.converter import convert as room
-from senet_convert.converter import landed, onnx_export
+from senet_convert.converter import landed
 from senet_convert.converter.convert import Result, Wishes, convert
+from senet_convert.converter.export import onnx as onnx_export
 from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.state import write_state
 from senet_convert.deploy.session import Session, newest_opset

@@ -15,10 +15,10 @@ from onnx import ModelProto, numpy_helper
 from senet_convert.converter import reference
 from senet_convert.converter.check import Check, Subject, compare
 from senet_convert.converter.decisions import Side, exposed, needed
+from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.judge import DELIVERED, ONNX, REFERENCE
 from senet_convert.converter.lockstep import behind, jumping
-from senet_convert.converter.onnx_export import all_blobs, export
 from tests.nets import write
 
 from .layers.running import network

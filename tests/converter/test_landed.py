@@ -7,8 +7,8 @@ import pytest
 import safetensors.numpy
 
 from senet_convert.converter import landed
+from senet_convert.converter.export.onnx import export
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.onnx_export import export
 from tests.nets import write
 
 

@@ -10,9 +10,9 @@ import torch
 from senet_convert.converter import lockstep as room
 from senet_convert.converter import reference
 from senet_convert.converter.check import Check, Subject, compare
+from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.lockstep import FewValues, lockstep
-from senet_convert.converter.onnx_export import all_blobs, export
 from tests.nets import INPUT, SE_NET, write
 
 SUM = (

@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from senet_convert.converter.check import Subject, compare
+from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.onnx_export import all_blobs, export
 from senet_convert.converter.reference import GraphModule, lower, to_tensors
 from tests.nets import write
 

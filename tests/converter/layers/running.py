@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from senet_convert.converter.export.onnx import OPSETS, all_blobs, export
 from senet_convert.converter.graph.graph import Graph, build
-from senet_convert.converter.onnx_export import OPSETS, all_blobs, export
 from senet_convert.converter.reference import lower, to_tensors
 from senet_convert.deploy.session import Session, newest_opset
 from senet_convert.proto import Blob, LayerDef, NetDef

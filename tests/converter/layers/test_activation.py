@@ -6,7 +6,7 @@ from math import exp, log, tanh
 import numpy as np
 import pytest
 
-from senet_convert.converter.onnx_export import export
+from senet_convert.converter.export.onnx import export
 
 from .running import One, Refusal, f32, normal
 

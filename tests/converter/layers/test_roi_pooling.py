@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from senet_convert.converter.export.onnx import export
 from senet_convert.converter.layers.roi_pooling import LAST_OPSET
-from senet_convert.converter.onnx_export import export
 from senet_convert.errors import ConvertError
 
 from . import running

@@ -7,8 +7,8 @@ import onnx
 import pytest
 import torch
 
+from senet_convert.converter.export.onnx import ALIGNMENT, OPSETS, all_blobs, export
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.onnx_export import ALIGNMENT, OPSETS, all_blobs, export
 from senet_convert.converter.reference import lower
 from senet_convert.deploy.session import Session, newest_opset
 from senet_convert.errors import ConvertError

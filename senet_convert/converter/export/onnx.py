@@ -16,12 +16,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto, helper
 
-from ..errors import ConvertError
-from ..files import write_in_pieces
-from ..proto.wire import head
-from ..version import __version__
-from .graph.graph import Graph, Node
-from .layers.base import Shape
+from ...errors import ConvertError
+from ...files import write_in_pieces
+from ...proto.wire import head
+from ...version import __version__
+from ..graph.graph import Graph, Node
+from ..layers.base import Shape
 
 Array = NDArray[Any]
 

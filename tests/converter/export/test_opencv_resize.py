@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from senet_convert.converter.front import Front
-from senet_convert.converter.onnx_export import OPSETS
-from senet_convert.converter.opencv_resize import resized_and_cropped
+from senet_convert.converter.export.nodes import Front
+from senet_convert.converter.export.onnx import OPSETS
+from senet_convert.converter.export.opencv_resize import resized_and_cropped
 from senet_convert.deploy.preprocess import Preprocess
 from senet_convert.deploy.session import Session, newest_opset
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from senet_convert.converter.front import Front
+from senet_convert.converter.export.nodes import Front
 
 
 def test_names_values_and_constants() -> None:

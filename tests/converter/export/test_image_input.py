@@ -11,11 +11,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from senet_convert.converter import image_input as room
-from senet_convert.converter import opencv_resize, pictures
+from senet_convert.converter import pictures
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, engines
-from senet_convert.converter.front import Front
+from senet_convert.converter.export import image_input as room
+from senet_convert.converter.export import opencv_resize
+from senet_convert.converter.export.nodes import Front
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.preprocess import IMAGE, Preprocess
 from senet_convert.deploy.session import Session

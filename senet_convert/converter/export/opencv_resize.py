@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from ..deploy.preprocess import Preprocess
-from .front import Front
+from ...deploy.preprocess import Preprocess
+from .nodes import Front
 
 ONE = 2048  # what a weight of 1 is in OpenCV's integers
 ROWS, COLUMNS = 1, 2  # axes of a picture (1, H, W, C)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from ..deploy.preprocess import IMAGE, Preprocess
-from ..errors import ConvertError
-from . import pictures
-from .front import Front
-from .graph.graph import Graph
-from .layers.base import times
-from .onnx_export import OnnxModel
+from ...deploy.preprocess import IMAGE, Preprocess
+from ...errors import ConvertError
+from .. import pictures
+from ..graph.graph import Graph
+from ..layers.base import times
+from .nodes import Front
+from .onnx import OnnxModel
 from .opencv_resize import resized_and_cropped
 
 Array = NDArray[Any]
