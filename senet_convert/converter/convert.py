@@ -15,18 +15,19 @@ from ..deploy.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8
-from . import class_order, landed, preprocessing, recorded, reference, report, trial
-from .check import Check, Subject, compare
+from . import class_order, preprocessing, recorded, reference, report
+from .check import inputs, written_weights
+from .check.compare import Check, Subject, compare
+from .check.inputs import Trial
+from .check.written_weights import Landed
 from .class_names import class_names
 from .definition import write_definition
 from .export import image_input, onnx
 from .graph.graph import Graph
 from .graph.passes import Options
-from .landed import Landed
 from .network import Loaded, read, realise
 from .released import identifying
 from .state import write_state
-from .trial import Trial
 
 WITNESS = "witness.onnx"  # the model with every blob as an output, for the check only
 
@@ -91,7 +92,7 @@ def convert(
     classes = before = class_names(loaded.graph, released, wishes.labels)
     if wishes.class_order:
         loaded, classes = _reordered(loaded, classes, wishes)
-    tried = trial.prepare(loaded.graph, preprocess, wishes.images, wishes.reference) if wishes.check else None
+    tried = inputs.prepare(loaded.graph, preprocess, wishes.images, wishes.reference) if wishes.check else None
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
         said = recorded.plain(wishes.options, wishes.size, loaded.graph)
@@ -163,8 +164,8 @@ def _export(built: Graph, wishes: Wishes, metadata: Mapping[str, str]) -> onnx.O
 
 def _weights(loaded: Loaded, model: onnx.OnnxModel, folder: Path) -> tuple[Landed, ...]:
     return (
-        landed.in_onnx(loaded.graph, folder / bundle.ONNX, set(model.initializers)),
-        landed.in_safetensors(loaded.graph, folder / bundle.WEIGHTS, loaded.names),
+        written_weights.in_onnx(loaded.graph, folder / bundle.ONNX, set(model.initializers)),
+        written_weights.in_safetensors(loaded.graph, folder / bundle.WEIGHTS, loaded.names),
     )
 
 

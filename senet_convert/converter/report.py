@@ -22,11 +22,11 @@ from ..deploy.classes import Classes
 from ..deploy.preprocess import Preprocess
 from ..version import __version__
 from . import page
-from .check import Check
+from .check.compare import Check
+from .check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
+from .check.written_weights import Landed
 from .export.onnx import OnnxModel
 from .graph.graph import Graph, Node
-from .judge import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
-from .landed import Landed
 from .released import Release, Source
 
 REPORT_VERSION = 1

@@ -19,12 +19,12 @@ from ..proto import Blob, LayerDef, NetDef, read_caffemodel, read_prototxt
 from ..proto.netdef import Shape
 from ..proto.write import write_caffemodel, write_prototxt
 from . import families, reference
+from .check.written_weights import same_bytes
 from .definition import inference, same_layers, settled
 from .graph import graph
 from .graph.graph import Graph
 from .graph.passes import Options
 from .graph.weights import Wanted
-from .landed import same_bytes
 from .layers import Layer
 from .layers.base import times
 from .layers.convolution import Convolution, InnerProduct

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 import senet_convert
 from senet_convert import bundle
 from senet_convert.converter import convert as room
-from senet_convert.converter import landed
+from senet_convert.converter.check import written_weights
 from senet_convert.converter.convert import Result, Wishes, convert
 from senet_convert.converter.export import onnx as onnx_export
 from senet_convert.converter.graph.passes import Options
@@ -219,7 +219,7 @@ def test_weights_are_checked_in_both_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_without_the_check_the_verdict_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landed, "in_onnx", None)
+    monkeypatch.setattr(written_weights, "in_onnx", None)
     result = run(write(tmp_path), tmp_path / "out", check=False)
     assert result.report["verdict"] == "unchecked"
     assert result.report["check"] is None

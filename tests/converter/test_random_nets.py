@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from senet_convert.converter.check import Subject, compare
+from senet_convert.converter.check.compare import Subject, compare
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.reference import GraphModule, lower, to_tensors

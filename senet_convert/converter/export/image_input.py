@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ...deploy.preprocess import IMAGE, Preprocess
 from ...errors import ConvertError
-from .. import pictures
+from ..check import synthetic
 from ..graph.graph import Graph
 from ..layers.base import times
 from .nodes import Front
@@ -94,12 +94,12 @@ def samples(graph: Graph, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
     Of any size they are `LEAST` or more, and no more than there are `SIDES`.
     """
     (name,) = graph.inputs
-    count, channels, height, width = pictures.inputs(graph)[name].shape
+    count, channels, height, width = synthetic.inputs(graph)[name].shape
     sides: Sequence[tuple[int, int]] = [(height, width)] * count
     if preprocess.any_size:
         few = SIDES[: count if graph.batched[name][0] == 1 else max(count, LEAST)]
         sides = [(max(1, round(height * down)), max(1, round(width * across))) for down, across in few]
-    return [pictures.smooth(f"{name}/{i}", *side, channels) for i, side in enumerate(sides)]
+    return [synthetic.smooth(f"{name}/{i}", *side, channels) for i, side in enumerate(sides)]
 
 
 def _renamed(nodes: Any, name: str) -> str:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from senet_convert.converter import pictures
+from senet_convert.converter.check import synthetic
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, engines
 from senet_convert.converter.export import image_input as room
@@ -178,7 +178,7 @@ def any_size(files: Files, name: str = "any", **wishes: Any) -> Model:
 )
 def test_whole_pictures_give_what_the_plain_model_gives(wishes: dict[str, Any], files: Files) -> None:
     plain, whole = converted(files, "plain", **{"resize": 14, **wishes}), any_size(files, **wishes)
-    images = [pictures.smooth(str(side), *side, 3) for side in [(40, 31), (17, 90), (12, 10), (1, 9), (9, 1), (1, 1)]]
+    images = [synthetic.smooth(str(side), *side, 3) for side in [(40, 31), (17, 90), (12, 10), (1, 9), (9, 1), (1, 1)]]
     want, found = plain.classify(images), whole.classify(images)
     assert np.abs(found - want).max() < 1e-6
     assert np.ptp(found, axis=0).max() > 1e-3, "the pictures differ, so do the answers"
@@ -222,7 +222,7 @@ def test_whole_pictures_at_another_size(files: Files) -> None:
     text = SE_NET.replace("kernel_size: 3 stride: 2", "pool: AVE global_pooling: true")
     files = write(files.caffemodel.parent, text)
     plain, whole = converted(files, "plain", size=20, resize=23), any_size(files, size=20, resize=23)
-    images = [pictures.smooth(str(side), *side, 3) for side in [(40, 31), (17, 90), (3, 2)]]
+    images = [synthetic.smooth(str(side), *side, 3) for side in [(40, 31), (17, 90), (3, 2)]]
     assert whole.preprocess.size == (20, 20)
     assert np.abs(whole.classify(images) - plain.classify(images)).max() < 1e-6
 
@@ -233,13 +233,13 @@ def test_a_large_input_whose_constants_are_large(tmp_path: Path) -> None:
         "kernel_size: 3 stride: 2", "global_pooling: true"
     )
     model = any_size(write(tmp_path, text), resize=None)
-    assert model.classify([pictures.smooth("a", 7, 9, 3)]).shape == (1, 7)
+    assert model.classify([synthetic.smooth("a", 7, 9, 3)]).shape == (1, 7)
 
 
 def test_a_network_that_takes_one_picture(tmp_path: Path) -> None:
     files = write(tmp_path, SE_NET.replace("dim: 2 dim: 3", "dim: 1 dim: 3") + FIXED.format(1))
     model = any_size(files)
-    assert model.classify([pictures.smooth("a", 40, 31, 3), pictures.smooth("b", 4, 31, 3)]).shape == (2, 7)
+    assert model.classify([synthetic.smooth("a", 40, 31, 3), synthetic.smooth("b", 4, 31, 3)]).shape == (2, 7)
     assert json.loads((model.path.parent / "report.json").read_text())["check"]["inputs"].endswith("(16x22)")
 
 
@@ -267,7 +267,7 @@ def test_the_check_feeds_whole_pictures(files: Files, monkeypatch: pytest.Monkey
 def test_engines_take_whole_pictures(files: Files) -> None:
     model = any_size(files)
     (generic,) = engines([GENERIC], model)
-    images = [pictures.smooth(str(side), *side, 3) for side in [(40, 31), (17, 90)]]
+    images = [synthetic.smooth(str(side), *side, 3) for side in [(40, 31), (17, 90)]]
     assert np.abs(generic.classify(images) - model.classify(images)).max() < 1e-5
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.converter import pictures
+from senet_convert.converter.check import synthetic
 
 from .running import One, Refusal, f32, network, normal
 
@@ -43,7 +43,7 @@ layer { name: "embed" type: "Embed" bottom: "words" top: "e" embed_param { input
 layer { name: "pick" type: "BatchReindex" bottom: "e" bottom: "order" top: "p" }
 """
     graph = network(tmp_path, text, {"words": np.zeros((40, 3)), "order": np.zeros(7)}, {})
-    made = pictures.inputs(graph)
+    made = synthetic.inputs(graph)
     assert set(made["words"].ravel()) == set(range(5))
     assert made["order"].shape == (7,)
     assert 0 <= made["order"].min() <= made["order"].max() < len(made["words"])

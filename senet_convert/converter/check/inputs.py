@@ -10,13 +10,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..deploy.images import Image, read_image
-from ..deploy.preprocess import IMAGE, Preprocess
-from ..errors import ConvertError, each
-from . import pictures
-from .export import image_input
-from .graph.graph import Graph
-from .layers.base import times
+from ...deploy.images import Image, read_image
+from ...deploy.preprocess import IMAGE, Preprocess
+from ...errors import ConvertError, each
+from ..export import image_input
+from ..graph.graph import Graph
+from ..layers.base import times
+from . import synthetic
 from .reference_file import read_reference
 
 Array = NDArray[Any]
@@ -53,7 +53,7 @@ def prepare(graph: Graph, preprocess: Preprocess | None, images: Sequence[Path],
         return _on_pictures(graph, preprocess, made, "smooth synthetic pictures")
     mean, scale = (preprocess.mean, preprocess.scale) if preprocess else ((), 1.0)
     described = "smooth synthetic pictures" if preprocess else "synthetic inputs"
-    return Trial(pictures.inputs(graph, mean, scale), described)
+    return Trial(synthetic.inputs(graph, mean, scale), described)
 
 
 def _on_pictures(graph: Graph, preprocess: Preprocess, images: Sequence[Image], described: str) -> Trial:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ..proto.wire import BYTES, Walker
-from .graph.graph import Graph
+from ...proto.wire import BYTES, Walker
+from ..graph.graph import Graph
 
 Array = NDArray[Any]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from senet_convert.converter import landed
+from senet_convert.converter.check import written_weights
 from senet_convert.converter.export.onnx import export
 from senet_convert.converter.graph.graph import Graph
 from tests.nets import write
@@ -21,7 +21,7 @@ def graph(tmp_path: Path) -> Graph:
 def test_weights_are_found_in_the_onnx_file(graph: Graph, tmp_path: Path, limit: int) -> None:
     model = export(graph)
     model.write(tmp_path / "m.onnx", limit)
-    found = landed.in_onnx(graph, tmp_path / "m.onnx", set(model.initializers))
+    found = written_weights.in_onnx(graph, tmp_path / "m.onnx", set(model.initializers))
     assert found.faults == ()
     assert found.arrays == 9
     assert found.values == sum(array.size for array in graph.accounts.arrays.values())
@@ -33,14 +33,14 @@ def test_one_flipped_bit_shows(graph: Graph, tmp_path: Path) -> None:
     at = data.index(graph.accounts.arrays["fc/weight"].tobytes())
     data[at + 5] ^= 1
     (tmp_path / "m.onnx").write_bytes(data)
-    found = landed.in_onnx(graph, tmp_path / "m.onnx", set(graph.accounts.arrays))
+    found = written_weights.in_onnx(graph, tmp_path / "m.onnx", set(graph.accounts.arrays))
     assert found.faults == ("m.onnx: the weight 'fc/weight' is not what the caffemodel holds",)
 
 
 def test_a_lacking_weight_shows(graph: Graph, tmp_path: Path) -> None:
     model = export(graph, outputs=["gap"])
     model.write(tmp_path / "m.onnx")
-    found = landed.in_onnx(graph, tmp_path / "m.onnx", set(graph.accounts.arrays))
+    found = written_weights.in_onnx(graph, tmp_path / "m.onnx", set(graph.accounts.arrays))
     assert "m.onnx lacks the weight 'fc/bias'" in found.faults
 
 
@@ -48,8 +48,8 @@ def test_safetensors_are_compared_under_their_names(graph: Graph, tmp_path: Path
     names = {key: f"net.{i}" for i, key in enumerate(graph.accounts.arrays)}
     arrays = {names[key]: np.array(array) for key, array in graph.accounts.arrays.items()}
     safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
-    assert landed.in_safetensors(graph, tmp_path / "a.safetensors", names).faults == ()
+    assert written_weights.in_safetensors(graph, tmp_path / "a.safetensors", names).faults == ()
     arrays["net.0"].reshape(-1)[0] = -0.0
     del arrays["net.1"]
     safetensors.numpy.save_file(arrays, tmp_path / "b.safetensors")
-    assert len(landed.in_safetensors(graph, tmp_path / "b.safetensors", names).faults) == 2
+    assert len(written_weights.in_safetensors(graph, tmp_path / "b.safetensors", names).faults) == 2

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from senet_convert.converter.check.inputs import prepare
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.trial import prepare
 from senet_convert.deploy.images import read_image
 from senet_convert.deploy.preprocess import Preprocess
 from senet_convert.errors import CheckError, ConvertError

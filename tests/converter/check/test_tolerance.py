@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import judge as room
 from senet_convert.converter import reference
-from senet_convert.converter.judge import (
+from senet_convert.converter.check import tolerance as room
+from senet_convert.converter.check.runs import lockstep
+from senet_convert.converter.check.tolerance import (
     AGAIN,
     DELIVERED,
     FACTOR,
@@ -21,7 +22,6 @@ from senet_convert.converter.judge import (
     REFERENCE_FLOOR,
     judged,
 )
-from senet_convert.converter.lockstep import lockstep
 from tests.nets import INPUT, write
 
 TEXT = INPUT + (

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from senet_convert.converter.check.reference_file import read_reference
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.reference_file import read_reference
 from senet_convert.errors import CheckError, ReadError
 from tests.nets import INPUT, SE_NET, write
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import lockstep as room
 from senet_convert.converter import reference
-from senet_convert.converter.check import Check, Subject, compare
+from senet_convert.converter.check import runs as room
+from senet_convert.converter.check.compare import Check, Subject, compare
+from senet_convert.converter.check.runs import FewValues, lockstep
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.lockstep import FewValues, lockstep
 from tests.nets import INPUT, SE_NET, write
 
 SUM = (

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import families, pictures, reference
-from senet_convert.converter.check import Check, Subject, compare
+from senet_convert.converter import families, reference
+from senet_convert.converter.check import synthetic
+from senet_convert.converter.check.compare import Check, Subject, compare
+from senet_convert.converter.check.reference_file import read_reference
+from senet_convert.converter.check.tolerance import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph, build
-from senet_convert.converter.judge import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE
-from senet_convert.converter.reference_file import read_reference
 from senet_convert.errors import CheckError
 from senet_convert.proto import caffe_pb2, read_caffemodel
 from tests.nets import INPUT, write
@@ -37,7 +38,7 @@ def subject(graph: Graph, folder: Path) -> Subject:
 
 
 def run(graph: Graph, folder: Path, **given: Mapping[str, Any]) -> Check:
-    return compare(subject(graph, folder), pictures.inputs(graph), "smooth pictures", **given)
+    return compare(subject(graph, folder), synthetic.inputs(graph), "smooth pictures", **given)
 
 
 def spoiled(graph: Graph, key: str, change: float) -> Graph:
@@ -93,7 +94,7 @@ def test_a_fault_in_the_onnx_file_is_found_at_its_layer(tmp_path: Path) -> None:
     graph = golden()
     good = subject(graph, tmp_path)
     export(spoiled(graph, "conv3_1_3x3/weight", 1e-4), outputs=all_blobs(graph)).write(good.witness)
-    check = compare(good, pictures.inputs(graph), "smooth pictures")
+    check = compare(good, synthetic.inputs(graph), "smooth pictures")
     assert not check.passed
     assert check.first_divergence is not None
     assert check.first_divergence.startswith("layer 'conv3_1_3x3/relu', blob 'conv3_1_3x3' (onnxruntime)")
@@ -105,7 +106,7 @@ def test_a_fault_in_the_family_net_is_found_at_its_layer(tmp_path: Path) -> None
     good = subject(graph, tmp_path)
     weight = good.net.get_parameter("layer1.1.conv2.weight")
     weight.data = weight.data * 1.0001  # not in place: the engines share the caffemodel's arrays
-    check = compare(good, pictures.inputs(graph), "smooth pictures")
+    check = compare(good, synthetic.inputs(graph), "smooth pictures")
     assert check.first_divergence is not None
     assert FAMILY in check.first_divergence
 
@@ -117,14 +118,14 @@ def test_a_wrong_epsilon_is_found(tmp_path: Path) -> None:
     for module in good.net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eps = 0.0
-    assert not compare(good, pictures.inputs(graph), "smooth pictures").passed
+    assert not compare(good, synthetic.inputs(graph), "smooth pictures").passed
 
 
 def test_a_fault_in_the_delivered_file_is_found(tmp_path: Path) -> None:
     graph = golden()
     good = subject(graph, tmp_path)
     export(spoiled(graph, "classifier/weight", 0.5)).write(good.delivered)
-    faults = compare(good, pictures.inputs(graph), "smooth pictures").faults
+    faults = compare(good, synthetic.inputs(graph), "smooth pictures").faults
     assert any("output 'prob' of the ONNX file" in fault for fault in faults)
 
 
@@ -132,7 +133,7 @@ def test_other_best_classes_are_named(tmp_path: Path) -> None:
     graph = golden()
     good = subject(graph, tmp_path)
     export(spoiled(graph, "classifier/weight", -2.0)).write(good.delivered)
-    faults = compare(good, pictures.inputs(graph), "smooth pictures").faults
+    faults = compare(good, synthetic.inputs(graph), "smooth pictures").faults
     assert any("picture 0: best classes " in fault for fault in faults)
 
 
@@ -169,9 +170,9 @@ def test_a_reference_may_know_a_value_by_its_other_name(tmp_path: Path) -> None:
 def test_a_check_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = golden()
     good = subject(graph, tmp_path)
-    monkeypatch.setattr("senet_convert.converter.check.usable_memory", lambda: 10_000)
+    monkeypatch.setattr("senet_convert.converter.check.compare.usable_memory", lambda: 10_000)
     with pytest.raises(CheckError, match=r"on inputs of 16x3x24x32 needs about .* GiB, .* --no-check"):
-        compare(good, pictures.inputs(graph), "smooth pictures")
+        compare(good, synthetic.inputs(graph), "smooth pictures")
 
 
 def test_a_generic_net_is_checked_too(tmp_path: Path) -> None:

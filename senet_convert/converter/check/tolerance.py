@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .graph.graph import Graph
-from .layers.base import times
-from .lockstep import Decide, FewValues, Step, lockstep
-from .reference import GraphModule
+from ..graph.graph import Graph
+from ..layers.base import times
+from ..reference import GraphModule
+from .runs import Decide, FewValues, Step, lockstep
 
 Array = NDArray[Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckError, Problems, listed
-from ..files import require_file
-from .graph.graph import Graph
-from .layers.base import times
+from ...errors import CheckError, Problems, listed
+from ...files import require_file
+from ..graph.graph import Graph
+from ..layers.base import times
 
 Array = NDArray[Any]
 

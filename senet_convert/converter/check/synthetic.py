@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph.graph import Graph
+from ..graph.graph import Graph
 
 COUNT, MOST = 2, 16  # pictures where the batch is free: more of small ones, so that no blob holds just a few values
 ENOUGH = COUNT * 3 * 224 * 224  # values

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import CheckError
-from .decisions import Side, by_value, exposed, needed, run_onnx
-from .families import Match, run_with_taps
-from .graph.graph import Graph
-from .judge import DELIVERED, FAMILY, GENERIC, ONNX, REFERENCE, BlobCheck, Judged, judged
-from .layers.base import times
-from .lockstep import behind, jumping
-from .reference import GraphModule, to_tensors
+from ...errors import CheckError
+from ..families import Match, run_with_taps
+from ..graph.graph import Graph
+from ..layers.base import times
+from ..reference import GraphModule, to_tensors
+from .runs import behind, jumping
+from .ties import Side, by_value, exposed, needed, run_onnx
+from .tolerance import DELIVERED, FAMILY, GENERIC, ONNX, REFERENCE, BlobCheck, Judged, judged
 
 Array = NDArray[Any]
 Values = dict[str, Array]  # of one engine, by value of the graph

@@ -13,16 +13,16 @@ import torch
 from onnx import ModelProto, numpy_helper
 
 from senet_convert.converter import reference
-from senet_convert.converter.check import Check, Subject, compare
-from senet_convert.converter.decisions import Side, exposed, needed
+from senet_convert.converter.check.compare import Check, Subject, compare
+from senet_convert.converter.check.runs import behind, jumping
+from senet_convert.converter.check.ties import Side, exposed, needed
+from senet_convert.converter.check.tolerance import DELIVERED, ONNX, REFERENCE
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.judge import DELIVERED, ONNX, REFERENCE
-from senet_convert.converter.lockstep import behind, jumping
 from tests.nets import write
 
-from .layers.running import network
-from .layers.test_detection_output import given, params
+from ..layers.running import network
+from ..layers.test_detection_output import given, params
 
 HEAD = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 32 dim: 12 dim: 10 } } }\n'
 # Two sums of the same 32 products, in two orders: equal but for rounding, and rounding differs by engine.
@@ -283,7 +283,7 @@ def test_a_copy_that_shows_more_must_compute_the_same(tmp_path: Path, monkeypatc
     feeds = [random(graph)]
     shown = {"late": np.zeros((1, 1, 12, 10), np.float32)}
     assert set(exposed(files.delivered, graph, feeds, shown)) == {"late"}  # not what the copy gives
-    from senet_convert.converter.decisions import by_value, run_onnx
+    from senet_convert.converter.check.ties import by_value, run_onnx
 
     shown = by_value(graph, run_onnx(files.delivered, graph, feeds))
     assert set(exposed(files.delivered, graph, feeds, shown)) == {"late", "both", "which"}

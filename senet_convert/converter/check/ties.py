@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from ..deploy.session import Session
-from .graph.graph import Graph
-from .lockstep import jumping
-from .reference import GraphModule
+from ...deploy.session import Session
+from ..graph.graph import Graph
+from ..reference import GraphModule
+from .runs import jumping
 
 Array = NDArray[Any]
 

@@ -1,0 +1,1 @@
+"""Every engine held against an exact run of the same graph."""
