@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import bundle
 from .converter.convert import Result, Wishes, convert
-from .converter.released import identify
+from .converter.report.released import identify
 from .deploy.imagesets import open_set
 from .deploy.model import Model
 from .deploy.validate import validate

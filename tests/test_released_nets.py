@@ -8,8 +8,8 @@ import pytest
 
 from senet_convert.converter import families
 from senet_convert.converter.graph.graph import build
-from senet_convert.converter.released import Release, releases
-from senet_convert.converter.report import describe
+from senet_convert.converter.report.released import Release, releases
+from senet_convert.converter.report.report import describe
 from senet_convert.proto import read_prototxt
 
 PROTOTXTS = Path(__file__).parents[2] / "shared" / "released"

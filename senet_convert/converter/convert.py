@@ -15,7 +15,7 @@ from ..deploy.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8
-from . import class_order, preprocessing, recorded, reference, report
+from . import class_order, preprocessing, reference
 from .check import inputs, written_weights
 from .check.compare import Check, Subject, compare
 from .check.inputs import Trial
@@ -26,7 +26,8 @@ from .export import image_input, onnx
 from .graph.graph import Graph
 from .graph.passes import Options
 from .network import Loaded, read, realise
-from .released import identifying
+from .report import conversion_options, report
+from .report.released import identifying
 from .state import write_state
 
 WITNESS = "witness.onnx"  # the model with every blob as an output, for the check only
@@ -95,8 +96,8 @@ def convert(
     tried = inputs.prepare(loaded.graph, preprocess, wishes.images, wishes.reference) if wishes.check else None
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
-        said = recorded.plain(wishes.options, wishes.size, loaded.graph)
-        metadata = {**report.metadata(digests, loaded, preprocess, classes), recorded.KEY: json.dumps(said)}
+        said = conversion_options.plain(wishes.options, wishes.size, loaded.graph)
+        metadata = {**report.metadata(digests, loaded, preprocess, classes), conversion_options.KEY: json.dumps(said)}
         if classes.order != before.order:
             metadata["class_order_in_caffemodel"] = before.order
         model = _export(loaded.graph, wishes, metadata)

@@ -16,12 +16,13 @@ from ..deploy.classes import Classes
 from ..deploy.model import Compute, Model
 from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
-from . import class_order, recorded, reference
+from . import class_order, reference
 from .definition import settled
 from .graph.graph import Graph
 from .layers import Layer
 from .network import Loaded, find_prototxt, read, realise
-from .released import identify
+from .report import conversion_options
+from .report.released import identify
 
 TORCH, GENERIC = "torch", "caffe-generic"
 
@@ -42,7 +43,7 @@ def engines(
     """
     caffemodel, sources = _caffemodel(model, caffemodel)
     _require_same(model, caffemodel, sources)
-    said = recorded.read(model.session)
+    said = conversion_options.read(model.session)
     options = said.with_layers(layers or {}, str(model.path))
     definition = model.path.with_name(bundle.DEFINITION)
     if prototxt is None and definition.is_file():

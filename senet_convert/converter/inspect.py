@@ -7,11 +7,12 @@ from typing import Any
 
 from ..errors import ReadError, each
 from ..proto import NetDef, is_text, read_caffemodel, read_prototxt
-from . import families, report
+from . import families
 from .graph import graph
 from .graph.passes import Options
 from .network import prototxt_of
-from .released import identify
+from .report import report
+from .report.released import identify
 
 
 def inspect(file: Path, prototxt: Path | None, options: Options) -> dict[str, Any]:

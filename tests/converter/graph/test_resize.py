@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from senet_convert import demo
-from senet_convert.converter import released
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
 from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.graph.resize import resized
+from senet_convert.converter.report import released
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError
 from tests.nets import INPUT, SE_NET, definition, write

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.converter import released
-from senet_convert.converter.released import Release, identify, identifying, releases
+from senet_convert.converter.report import released
+from senet_convert.converter.report.released import Release, identify, identifying, releases
 from senet_convert.errors import ReadError
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from senet_convert.converter import page
-from senet_convert.converter.page.markup import figure, shape
+from senet_convert.converter.report import page
+from senet_convert.converter.report.page.markup import figure, shape
 
 from . import pages
 from .pages import Element, Report, entries, failed, parse

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from threading import Thread
 
-from ..files import require_file
+from ...files import require_file
 
 CHUNK = 1 << 20
 

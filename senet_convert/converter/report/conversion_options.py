@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..deploy.session import Session
-from ..errors import ConvertError
-from ..proto import State
-from .graph.graph import Graph
-from .graph.passes import Options
-from .layers import Layer
+from ...deploy.session import Session
+from ...errors import ConvertError
+from ...proto import State
+from ..graph.graph import Graph
+from ..graph.passes import Options
+from ..layers import Layer
 
 KEY = "options"  # in the metadata of the ONNX file, and in the report
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.converter import report
 from senet_convert.converter.check.compare import Check
 from senet_convert.converter.check.tolerance import ONNX, REFERENCE, BlobCheck
 from senet_convert.converter.check.written_weights import Landed
 from senet_convert.converter.export.onnx import export
 from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.report import report
 from senet_convert.deploy.classes import Classes
 from tests.nets import INPUT, SE_NET, definition, write
 

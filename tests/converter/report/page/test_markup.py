@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from senet_convert.converter.page.markup import figure, plural, shape, tag
+from senet_convert.converter.report.page.markup import figure, plural, shape, tag
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:

@@ -18,15 +18,15 @@ import onnx
 import onnxruntime
 import torch
 
-from ..deploy.classes import Classes
-from ..deploy.preprocess import Preprocess
-from ..version import __version__
+from ...deploy.classes import Classes
+from ...deploy.preprocess import Preprocess
+from ...version import __version__
+from ..check.compare import Check
+from ..check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
+from ..check.written_weights import Landed
+from ..export.onnx import OnnxModel
+from ..graph.graph import Graph, Node
 from . import page
-from .check.compare import Check
-from .check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
-from .check.written_weights import Landed
-from .export.onnx import OnnxModel
-from .graph.graph import Graph, Node
 from .released import Release, Source
 
 REPORT_VERSION = 1

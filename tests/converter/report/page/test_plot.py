@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from senet_convert.converter import page
-from senet_convert.converter.page import plot
+from senet_convert.converter.report import page
+from senet_convert.converter.report.page import plot
 
 from . import pages
 from .pages import Element, Report, entries, failed, large, parse, with_reference

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from senet_convert import bundle, demo
-from senet_convert.converter import convert, released
+from senet_convert.converter import convert
 from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.report import released
 from senet_convert.deploy.session import Session
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"

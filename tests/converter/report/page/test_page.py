@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.converter import page
+from senet_convert.converter.report import page
 
 from . import pages
 from .pages import HOSTILE, Report, bare, failed, hostile, large, parse, recognised, unchecked, with_reference
