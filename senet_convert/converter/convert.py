@@ -15,16 +15,17 @@ from ..deploy.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8
-from . import class_order, preprocessing, reference
+from . import reference
 from .check import inputs, written_weights
 from .check.compare import Check, Subject, compare
 from .check.inputs import Trial
 from .check.written_weights import Landed
-from .class_names import class_names
 from .definition import write_definition
 from .export import image_input, onnx
 from .graph.graph import Graph
 from .graph.passes import Options
+from .metadata import class_order, preprocessing
+from .metadata.class_names import class_names
 from .network import Loaded, read, realise
 from .report import conversion_options, report
 from .report.released import identifying

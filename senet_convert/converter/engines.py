@@ -16,10 +16,11 @@ from ..deploy.classes import Classes
 from ..deploy.model import Compute, Model
 from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
-from . import class_order, reference
+from . import reference
 from .definition import settled
 from .graph.graph import Graph
 from .layers import Layer
+from .metadata import class_order
 from .network import Loaded, find_prototxt, read, realise
 from .report import conversion_options
 from .report.released import identify

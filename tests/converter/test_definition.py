@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.converter import preprocessing
 from senet_convert.converter.definition import inference, same_layers, write_definition
 from senet_convert.converter.graph.graph import build
 from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.metadata import preprocessing
 from senet_convert.errors import GraphError
 from senet_convert.proto import State, read_caffemodel, read_prototxt
 from senet_convert.proto.write import to_text

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from senet_convert.converter.class_order import speak
 from senet_convert.converter.convert import Wishes, convert
+from senet_convert.converter.metadata.class_order import speak
 from senet_convert.deploy.classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 from senet_convert.deploy.session import Session
 from senet_convert.errors import ConvertError

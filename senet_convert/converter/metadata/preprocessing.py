@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..deploy.preprocess import Preprocess
-from ..errors import ConvertError, ReadError
-from ..proto import NetDef
-from ..proto.mean import read_mean
-from .graph.graph import Graph
-from .graph.inputs import DATA
-from .layers.base import times
+from ...deploy.preprocess import Preprocess
+from ...errors import ConvertError, ReadError
+from ...proto import NetDef
+from ...proto.mean import read_mean
+from ..graph.graph import Graph
+from ..graph.inputs import DATA
+from ..layers.base import times
 
 # As in the released prototxts: "# mean_value: 104, 117, 123".
 _NUMBER = r"(-?(?:\d+\.?\d*|\.\d+))"

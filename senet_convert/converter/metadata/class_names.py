@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..deploy.classes import DEVKIT, ORDERS, Classes, read_labels
-from ..errors import ConvertError
-from .graph.graph import Graph
+from ...deploy.classes import DEVKIT, ORDERS, Classes, read_labels
+from ...errors import ConvertError
+from ..graph.graph import Graph
 
 ILSVRC_CLASSES = 1000
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..deploy.classes import ORDERS, Classes, renumbering
-from ..errors import ConvertError
-from .graph.graph import Graph, Node
-from .layers.convolution import InnerProduct
+from ...deploy.classes import ORDERS, Classes, renumbering
+from ...errors import ConvertError
+from ..graph.graph import Graph, Node
+from ..layers.convolution import InnerProduct
 
 CLASSIFIERS = ("InnerProduct", "Convolution")
 SAME_ORDER = ("Softmax", "ReLU", "Sigmoid", "Flatten", "Reshape")  # layers that leave the classes in their places

@@ -1,0 +1,1 @@
+"""What serving needs beside the network: preprocessing, class names, class order."""
