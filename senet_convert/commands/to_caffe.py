@@ -54,7 +54,7 @@ def command(
     A layer whose weights have another number of outputs, such as a new classifier, gets that num_output.
     """
     with refusals(verbose):
-        from ..converter import to_caffe as room
+        from ..converter.caffe import to_caffe as room
         from ..converter.graph.passes import Options
 
         options = Options(layers=own_layers(layer_files), ignore_fields=ignore_fields)

@@ -22,7 +22,7 @@ def command(file: Path, prototxt: Path | None, output: Path, force: bool, quiet:
     OUT is of the kind of FILE; a caffemodel with an OUT that ends in .prototxt gives its definition as text.
     """
     with refusals(verbose):
-        from ..converter import upgrade as room
+        from ..converter.caffe import upgrade as room
 
         with progress_on_stderr(quiet) as progress:
             done = room.upgrade(file, prototxt, output, force, progress)

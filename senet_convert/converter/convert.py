@@ -16,11 +16,11 @@ from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8
 from . import reference
+from .caffe.definition import write_definition
 from .check import inputs, written_weights
 from .check.compare import Check, Subject, compare
 from .check.inputs import Trial
 from .check.written_weights import Landed
-from .definition import write_definition
 from .export import image_input, onnx
 from .graph.graph import Graph
 from .graph.passes import Options

@@ -17,7 +17,7 @@ from ..deploy.model import Compute, Model
 from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
 from . import reference
-from .definition import settled
+from .caffe.definition import settled
 from .graph.graph import Graph
 from .layers import Layer
 from .metadata import class_order

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.converter.definition import inference, same_layers, write_definition
+from senet_convert.converter.caffe.definition import inference, same_layers, write_definition
 from senet_convert.converter.graph.graph import build
 from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.metadata import preprocessing

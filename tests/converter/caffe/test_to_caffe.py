@@ -13,14 +13,15 @@ import torch
 
 import senet_convert
 from senet_convert import bundle
-from senet_convert.converter import reference, to_caffe
+from senet_convert.converter import reference
+from senet_convert.converter.caffe import to_caffe
+from senet_convert.converter.caffe.to_caffe import Wishes, Written
 from senet_convert.converter.convert import Wishes as Conversion
 from senet_convert.converter.convert import convert
 from senet_convert.converter.graph.graph import build
 from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.layers.arithmetic import AbsVal
 from senet_convert.converter.layers.base import Array, Shape
-from senet_convert.converter.to_caffe import Wishes, Written
 from senet_convert.errors import CheckError, ConvertError, ReadError, WeightsError
 from senet_convert.proto import read_caffemodel, read_prototxt
 from senet_convert.proto.write import write_caffemodel, write_prototxt

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from senet_convert.converter import reference
-from senet_convert.converter.definition import inference
+from senet_convert.converter.caffe.definition import inference
+from senet_convert.converter.caffe.without_axpy import stock
 from senet_convert.converter.graph.graph import Graph, build
 from senet_convert.converter.graph.passes import Options
-from senet_convert.converter.stock import stock
 from senet_convert.proto import NetDef, read_caffemodel, read_prototxt
 from tests.nets import INPUT, SE_NET, definition, write
 

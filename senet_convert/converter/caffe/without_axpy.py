@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
-from ..proto import LayerDef, NetDef
+from ...proto import LayerDef, NetDef
+from ..graph.graph import Graph
 from .definition import free_name
-from .graph.graph import Graph
 
 _COPY_TWO = MappingProxyType({"reshape_param": {"shape": {"dim": (0, 0)}}})  # (N, C, 1, 1) -> (N, C)
 _FROM_FIRST = MappingProxyType({"scale_param": {"axis": 0}})

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import GraphError, Problems
-from ..proto import LayerDef, NetDef, State, read_prototxt
-from ..proto.write import write_prototxt
-from .graph import graph, passes
-from .graph.graph import Graph
-from .graph.inputs import Input
-from .graph.passes import Options
-from .metadata import preprocessing
+from ...errors import GraphError, Problems
+from ...proto import LayerDef, NetDef, State, read_prototxt
+from ...proto.write import write_prototxt
+from ..graph import graph, passes
+from ..graph.graph import Graph
+from ..graph.inputs import Input
+from ..graph.passes import Options
+from ..metadata import preprocessing
 
 IMAGE_AXES = 4
 

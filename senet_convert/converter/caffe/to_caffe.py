@@ -13,24 +13,24 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .. import bundle
-from ..errors import CheckError, ConvertError, GraphError, Problems, WeightsError, each, listed
-from ..proto import Blob, LayerDef, NetDef, read_caffemodel, read_prototxt
-from ..proto.netdef import Shape
-from ..proto.write import write_caffemodel, write_prototxt
-from . import families, reference
-from .check.written_weights import same_bytes
+from ... import bundle
+from ...errors import CheckError, ConvertError, GraphError, Problems, WeightsError, each, listed
+from ...proto import Blob, LayerDef, NetDef, read_caffemodel, read_prototxt
+from ...proto.netdef import Shape
+from ...proto.write import write_caffemodel, write_prototxt
+from .. import families, reference
+from ..check.written_weights import same_bytes
+from ..graph import graph
+from ..graph.graph import Graph
+from ..graph.passes import Options
+from ..graph.weights import Wanted
+from ..layers import Layer
+from ..layers.base import times
+from ..layers.convolution import Convolution, InnerProduct
+from ..layers.normalise import BatchNorm
+from ..state import State, read_state
 from .definition import inference, same_layers, settled
-from .graph import graph
-from .graph.graph import Graph
-from .graph.passes import Options
-from .graph.weights import Wanted
-from .layers import Layer
-from .layers.base import times
-from .layers.convolution import Convolution, InnerProduct
-from .layers.normalise import BatchNorm
-from .state import State, read_state
-from .stock import stock as without_axpy
+from .without_axpy import stock as without_axpy
 
 LACKING = "its layers have fields that Caffe's format lacks"
 # How many outputs a layer has by the shape of its first blob.

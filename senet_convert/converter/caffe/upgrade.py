@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from .. import bundle
-from ..errors import ConvertError, each, listed
-from ..proto import LayerDef, NetDef, is_text, read_caffemodel, read_prototxt
-from ..proto.write import write_caffemodel, write_prototxt
+from ... import bundle
+from ...errors import ConvertError, each, listed
+from ...proto import LayerDef, NetDef, is_text, read_caffemodel, read_prototxt
+from ...proto.write import write_caffemodel, write_prototxt
 
 _TEXT, _BINARY = ".prototxt", ".caffemodel"
 _INPUT = "input"  # Caffe's name for the layer that it makes of the header
