@@ -15,7 +15,6 @@ from ..deploy.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8
-from . import reference
 from .caffe.definition import write_definition
 from .check import inputs, written_weights
 from .check.compare import Check, Subject, compare
@@ -29,7 +28,8 @@ from .metadata.class_names import class_names
 from .network import Loaded, read, realise
 from .report import conversion_options, report
 from .report.released import identifying
-from .state import write_state
+from .runner import GraphModule, lower
+from .state_dict import write_state
 
 WITNESS = "witness.onnx"  # the model with every blob as an output, for the check only
 
@@ -177,7 +177,7 @@ def _check(loaded: Loaded, wishes: Wishes, tried: Trial, folder: Path, progress:
         witness = folder / WITNESS
         everything = onnx.export(loaded.graph, wishes.opset, onnx.all_blobs(loaded.graph))
         everything.write(witness)
-    runner = loaded.module if isinstance(loaded.module, reference.GraphModule) else reference.lower(loaded.graph)
+    runner = loaded.module if isinstance(loaded.module, GraphModule) else lower(loaded.graph)
     subject = Subject(loaded.graph, runner, loaded.match, loaded.module, witness, delivered, tried.fed)
     progress(f"checking every blob on {tried.described}")
     try:

@@ -16,7 +16,7 @@ from ..deploy.classes import Classes
 from ..deploy.model import Compute, Model
 from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
-from . import reference
+from . import runner
 from .caffe.definition import settled
 from .graph.graph import Graph
 from .layers import Layer
@@ -125,13 +125,13 @@ def _compute(loaded: Loaded, name: str, output: str) -> Compute:
     """A batch, float32 (N, C, H, W) -> the values of `output`; of a family net its logits."""
     module: nn.Module = loaded.module
     if name == GENERIC or output not in loaded.graph.outputs:
-        module = module if isinstance(module, reference.GraphModule) else reference.lower(loaded.graph)
+        module = module if isinstance(module, runner.GraphModule) else runner.lower(loaded.graph)
     value = loaded.graph.blobs[output]
 
     def compute(batch: NDArray[Any]) -> NDArray[Any]:
         with torch.inference_mode():
             x = torch.from_numpy(batch)
-            if isinstance(module, reference.GraphModule):
+            if isinstance(module, runner.GraphModule):
                 x = next(tensor for made, tensor in module.steps(x) if made == value)
             else:
                 x = module(x)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..proto import NetDef, read_both
-from . import families, reference
+from . import families, runner
 from .families import Match
 from .graph import graph, resize
 from .graph.graph import Graph
@@ -80,7 +80,7 @@ def realise(net: NetDef, built: Graph) -> Loaded:
     match = families.match(built)
     if match is not None:
         return Loaded(net, built, match, families.build(match, built), match.names)
-    module = reference.lower(built)
+    module = runner.lower(built)
     return Loaded(net, built, None, module, module.names)
 
 

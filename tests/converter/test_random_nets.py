@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from senet_convert.converter.check.compare import Subject, compare
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.reference import GraphModule, lower, to_tensors
+from senet_convert.converter.runner import GraphModule, lower, to_tensors
 from tests.nets import write
 
 from .layers.running import close

@@ -18,7 +18,7 @@ from ...errors import CheckError, ConvertError, GraphError, Problems, WeightsErr
 from ...proto import Blob, LayerDef, NetDef, read_caffemodel, read_prototxt
 from ...proto.netdef import Shape
 from ...proto.write import write_caffemodel, write_prototxt
-from .. import families, reference
+from .. import families, runner
 from ..check.written_weights import same_bytes
 from ..graph import graph
 from ..graph.graph import Graph
@@ -28,7 +28,7 @@ from ..layers import Layer
 from ..layers.base import times
 from ..layers.convolution import Convolution, InnerProduct
 from ..layers.normalise import BatchNorm
-from ..state import State, read_state
+from ..state_dict import State, read_state
 from .definition import inference, same_layers, settled
 from .without_axpy import stock as without_axpy
 
@@ -158,7 +158,7 @@ def _zeros(shapes: Sequence[Shape]) -> tuple[Blob, ...]:
 def _state_names(hollow: Graph) -> Mapping[str, str]:
     """Weight key -> name in the state_dict of the net that conversion gives."""
     match = families.match(hollow)
-    return match.names if match else reference.state_names(hollow.accounts.arrays)
+    return match.names if match else runner.state_names(hollow.accounts.arrays)
 
 
 # ---- fitting ---------------------------------------------------------------------------------------------------------

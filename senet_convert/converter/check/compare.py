@@ -20,7 +20,7 @@ from ...errors import CheckError
 from ..families import Match, run_with_taps
 from ..graph.graph import Graph
 from ..layers.base import times
-from ..reference import GraphModule, to_tensors
+from ..runner import GraphModule, to_tensors
 from .runs import behind, jumping
 from .ties import Side, by_value, exposed, needed, run_onnx
 from .tolerance import DELIVERED, FAMILY, GENERIC, ONNX, REFERENCE, BlobCheck, Judged, judged

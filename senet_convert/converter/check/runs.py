@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..graph.builder import Node
 from ..graph.graph import Graph
-from ..reference import GraphModule
+from ..runner import GraphModule
 
 Array = NDArray[Any]
 Decide = Callable[[str, Tensor], Tensor]  # a value that jumps, and what exact arithmetic makes of it -> what counts

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...deploy.session import Session
 from ..graph.graph import Graph
-from ..reference import GraphModule
+from ..runner import GraphModule
 from .runs import jumping
 
 Array = NDArray[Any]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..graph.graph import Graph
 from ..layers.base import times
-from ..reference import GraphModule
+from ..runner import GraphModule
 from .runs import Decide, FewValues, Step, lockstep
 
 Array = NDArray[Any]

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from ..graph.graph import Graph
-from ..reference import as_tensor
+from ..runner import as_tensor
+from .activations import Tap, run_with_taps
 from .blocks import Conv, Pool
 from .match_inception import match_inception
 from .match_residual import match_residual
@@ -26,7 +27,6 @@ from .se_bn_inception import InceptionBlock, SEBNInception, SEBNInceptionConfig,
 from .se_resnet import SEResNet, se_resnet50, se_resnet101, se_resnet152
 from .se_resnext import SEResNeXt, se_resnext50_32x4d, se_resnext101_32x4d
 from .senet import SENet, senet154
-from .taps import Tap, run_with_taps
 
 __all__ = [
     "FAMILIES",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..graph.graph import Graph, Node
 from ..layers.combine import Concat, Scale
 from ..layers.shape import Reshape
+from .activations import Tap
 from .matching import Match, Walk, ratios, require
 from .se_bn_inception import InceptionBlock, SEBNInception, SEBNInceptionConfig, Unit, block_name
-from .taps import Tap
 
 
 def match_inception(graph: Graph) -> Match:

@@ -6,10 +6,10 @@ from ..graph.graph import Graph, Node
 from ..layers.activation import ReLU
 from ..layers.combine import Axpy, Scale
 from ..layers.normalise import BatchNorm
+from .activations import Tap
 from .blocks import Conv
 from .matching import Match, Walk, ratios, require
 from .residual import Block, ResidualConfig, SEResidualNet, Stage
-from .taps import Tap
 
 
 def match_residual(net: type[SEResidualNet], graph: Graph) -> Match:

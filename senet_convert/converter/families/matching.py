@@ -17,8 +17,8 @@ from ..layers.combine import Scale
 from ..layers.convolution import Convolution, InnerProduct
 from ..layers.normalise import BatchNorm, Softmax
 from ..layers.pooling import Pooling
+from .activations import Tap
 from .blocks import GLOBAL_POOL, Conv, Pool, Size
-from .taps import Tap
 
 # Caffe's names of weights -> those of torch's modules, where they differ
 TORCH_NAMES = {"mean": "running_mean", "variance": "running_var"}

@@ -13,7 +13,7 @@ import torch
 
 import senet_convert
 from senet_convert import bundle
-from senet_convert.converter import reference
+from senet_convert.converter import runner
 from senet_convert.converter.caffe import to_caffe
 from senet_convert.converter.caffe.to_caffe import Wishes, Written
 from senet_convert.converter.convert import Wishes as Conversion
@@ -92,9 +92,9 @@ def test_what_is_written_computes_caffes_numbers(tmp_path: Path, case: str) -> N
     graph = build(read_prototxt(done.prototxt), read_caffemodel(done.caffemodel))
     assert "Axpy" not in {node.type for node in graph.nodes}
     with np.load(GOLDEN / case / "inputs.npz") as inputs, np.load(GOLDEN / case / "outputs.npz") as outputs:
-        tensors, expected = reference.to_tensors(graph, dict(inputs), torch.float64), outputs["prob"]
+        tensors, expected = runner.to_tensors(graph, dict(inputs), torch.float64), outputs["prob"]
     with torch.no_grad():
-        found = reference.lower(graph)(*tensors).numpy()
+        found = runner.lower(graph)(*tensors).numpy()
     assert np.abs(found - expected).max() < 1e-6
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import reference
+from senet_convert.converter import runner
 from senet_convert.converter.caffe.definition import inference
 from senet_convert.converter.caffe.without_axpy import stock
 from senet_convert.converter.graph.graph import Graph, build
@@ -24,7 +24,7 @@ def run(graph: Graph) -> Mapping[str, torch.Tensor]:
     random = np.random.RandomState(3)
     inputs = {name: random.standard_normal(graph.shapes[name]) for name in graph.inputs}
     with torch.no_grad():
-        found = dict(reference.lower(graph).steps(*reference.to_tensors(graph, inputs, torch.float64)))
+        found = dict(runner.lower(graph).steps(*runner.to_tensors(graph, inputs, torch.float64)))
     return {blob: found[value] for blob, value in graph.blobs.items()}
 
 

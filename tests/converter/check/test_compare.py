@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import families, reference
+from senet_convert.converter import families, runner
 from senet_convert.converter.check import synthetic
 from senet_convert.converter.check.compare import Check, Subject, compare
 from senet_convert.converter.check.reference_file import read_reference
@@ -32,9 +32,9 @@ def subject(graph: Graph, folder: Path) -> Subject:
     export(graph, outputs=all_blobs(graph)).write(folder / "witness.onnx")
     export(graph).write(folder / "model.onnx")
     match = families.match(graph)
-    net = families.build(match, graph) if match else reference.lower(graph)
+    net = families.build(match, graph) if match else runner.lower(graph)
     paths = folder / "witness.onnx", folder / "model.onnx"
-    return Subject(graph, reference.lower(graph), match, net, *paths)
+    return Subject(graph, runner.lower(graph), match, net, *paths)
 
 
 def run(graph: Graph, folder: Path, **given: Mapping[str, Any]) -> Check:

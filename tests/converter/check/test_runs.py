@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import reference
 from senet_convert.converter.check import runs as room
 from senet_convert.converter.check.compare import Check, Subject, compare
 from senet_convert.converter.check.runs import FewValues, lockstep
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
+from senet_convert.converter.runner import lower
 from tests.nets import INPUT, SE_NET, write
 
 SUM = (
@@ -35,7 +35,7 @@ def cancelling(folder: Path, seed: int) -> tuple[Graph, dict[str, np.ndarray]]:
 def check(folder: Path, graph: Graph, inputs: dict[str, np.ndarray], exported: Graph | None = None) -> Check:
     path = folder / "all.onnx"
     export(exported or graph, outputs=all_blobs(graph)).write(path)
-    runner = reference.lower(graph)
+    runner = lower(graph)
     return compare(Subject(graph, runner, None, runner, path, path), inputs, "a sum that cancels")
 
 
@@ -59,7 +59,7 @@ def test_a_wrong_weight_in_a_sum_that_cancels_is_found(tmp_path: Path, seed: int
 
 def test_blobs_of_many_values_have_no_errors_drawn(tmp_path: Path) -> None:
     graph = write(tmp_path, SE_NET).graph()
-    runner = reference.lower(graph)
+    runner = lower(graph)
     few = FewValues(runner, 2)
     x = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
     for step in lockstep(runner, [x]):
@@ -71,7 +71,7 @@ def test_blobs_of_many_values_have_no_errors_drawn(tmp_path: Path) -> None:
 def test_the_float32_runs_follow_what_the_exact_one_decides(tmp_path: Path) -> None:
     text = INPUT + 'layer { name: "t" type: "Threshold" bottom: "data" top: "t" threshold_param { threshold: 0.5 } }\n'
     text += 'layer { name: "late" type: "Power" bottom: "t" top: "late" power_param { scale: 2 } }\n'
-    runner = reference.lower(write(tmp_path, text).graph())
+    runner = lower(write(tmp_path, text).graph())
     x = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
     steps = {step.value: step for step in lockstep(runner, [x], lambda value, exact: 1 - exact)}
     for run in ("exact", "plain", "rounded"):

@@ -12,13 +12,13 @@ import pytest
 import torch
 from onnx import ModelProto, numpy_helper
 
-from senet_convert.converter import reference
 from senet_convert.converter.check.compare import Check, Subject, compare
 from senet_convert.converter.check.runs import behind, jumping
 from senet_convert.converter.check.ties import Side, exposed, needed
 from senet_convert.converter.check.tolerance import DELIVERED, ONNX, REFERENCE
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
+from senet_convert.converter.runner import lower, to_tensors
 from tests.nets import write
 
 from ..layers.running import network
@@ -72,7 +72,7 @@ def subject(graph: Graph, folder: Path, change: Callable[[ModelProto], None] = l
         model = onnx.load(path)
         change(model)
         onnx.save(model, path)
-    runner = reference.lower(graph)
+    runner = lower(graph)
     return Subject(graph, runner, None, runner, *paths)
 
 
@@ -180,8 +180,8 @@ def test_a_persons_own_caffe_may_decide_otherwise_too(tmp_path: Path) -> None:
     graph = equal_sums(tmp_path, ARGMAX)
     inputs = random(graph)
     with torch.no_grad():
-        tensors = reference.to_tensors(graph, inputs, torch.float32)
-        blobs = {value: tensor.numpy() for value, tensor in reference.lower(graph).steps(*tensors)}
+        tensors = to_tensors(graph, inputs, torch.float32)
+        blobs = {value: tensor.numpy() for value, tensor in lower(graph).steps(*tensors)}
     swapped = dict(blobs)
     swapped["both"] = blobs["both"] + np.asarray([1e-7, -1e-7], np.float32).reshape(1, 2, 1, 1)
     swapped["which"] = np.argmax(swapped["both"][:, ::-1], 1, keepdims=True).astype(np.float32) * -1 + 1
@@ -209,7 +209,7 @@ def detecting(folder: Path, **blobs: np.ndarray) -> Graph:
 
 
 def side(graph: Graph, values: Mapping[str, np.ndarray], exact: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    found = Side(reference.lower(graph), "an engine", values)
+    found = Side(lower(graph), "an engine", values)
     return found.decide("out", torch.from_numpy(exact)).numpy(), found.ties
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter import reference
 from senet_convert.converter.check import tolerance as room
 from senet_convert.converter.check.runs import lockstep
 from senet_convert.converter.check.tolerance import (
@@ -22,6 +21,7 @@ from senet_convert.converter.check.tolerance import (
     REFERENCE_FLOOR,
     judged,
 )
+from senet_convert.converter.runner import GraphModule, lower
 from tests.nets import INPUT, write
 
 TEXT = INPUT + (
@@ -32,11 +32,11 @@ X = np.random.default_rng(0).normal(0, 1, (2, 3, 12, 10)).astype(np.float32)
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> reference.GraphModule:
-    return reference.lower(write(tmp_path, TEXT).graph())
+def runner(tmp_path: Path) -> GraphModule:
+    return lower(write(tmp_path, TEXT).graph())
 
 
-def test_what_float32_cannot_hold_is_left_out(runner: reference.GraphModule) -> None:
+def test_what_float32_cannot_hold_is_left_out(runner: GraphModule) -> None:
     """exp(100) is more than float32 holds, in Caffe too: the budget of a blob stays finite."""
     found = judged(runner, [torch.from_numpy(X)], {}, (), ())["large"].check
     assert found.nonfinite == (X.astype(np.float64) * 100 > np.log(np.finfo(np.float32).max)).sum() > 0
@@ -44,7 +44,7 @@ def test_what_float32_cannot_hold_is_left_out(runner: reference.GraphModule) -> 
     assert found.over() == []
 
 
-def test_faults_are_said_by_engine(runner: reference.GraphModule) -> None:
+def test_faults_are_said_by_engine(runner: GraphModule) -> None:
     values = X * np.float32(0.5)
     engines = {
         ONNX: {"half": values + np.float32(1e-3)},
@@ -61,7 +61,7 @@ def test_faults_are_said_by_engine(runner: reference.GraphModule) -> None:
     assert all("half" not in values for values in engines.values())  # let go, once it is judged
 
 
-def test_one_engine_as_another_truth_judges_it(runner: reference.GraphModule) -> None:
+def test_one_engine_as_another_truth_judges_it(runner: GraphModule) -> None:
     values = X * np.float32(0.5)
     wrong = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values + np.float32(1)}}, (), ())["half"]
     right = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values}}, (), ())["half"]
@@ -79,7 +79,7 @@ def test_a_float32_run_that_overflows_is_a_fault_and_allows_nothing(tmp_path: Pa
         "        eltwise_param { operation: PROD } }\n"
         'layer { name: "small" type: "Scale" bottom: "twice" bottom: "tiny" top: "small" scale_param { axis: 0 } }\n'
     )
-    runner = reference.lower(write(tmp_path, text).graph())
+    runner = lower(write(tmp_path, text).graph())
     found = judged(runner, [torch.from_numpy(X)], {}, (), ())["small"]
     assert found.check.budget == FLOOR
     assert "generic float32 is off by inf" in found.faults[GENERIC]
@@ -94,7 +94,7 @@ SATURATED = INPUT + (
 
 def test_two_lucky_runs_are_not_the_last_word(tmp_path: Path) -> None:
     """Of a saturated sigmoid one value counts here; how far float32 is off there takes more runs to tell."""
-    runner = reference.lower(write(tmp_path, SATURATED).graph())
+    runner = lower(write(tmp_path, SATURATED).graph())
     gate = runner.graph.blobs["gate"]
     for place in np.ndindex(1, 1, 12, 10):  # until the two runs are lucky
         x = np.full(X.shape, 3, np.float32)
@@ -118,7 +118,7 @@ def test_two_lucky_runs_are_not_the_last_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("off", "over"), [(1e-3, [ONNX]), (0.0, [])])
 def test_the_rest_of_a_blob_counts_where_some_values_are_not_finite(
-    runner: reference.GraphModule, off: float, over: list[str]
+    runner: GraphModule, off: float, over: list[str]
 ) -> None:
     tensors = [torch.from_numpy(X)]
     right = judged(runner, tensors, {}, ("large",), ())["large"]
@@ -135,7 +135,7 @@ def test_the_rest_of_a_blob_counts_where_some_values_are_not_finite(
 
 @pytest.mark.parametrize(("off", "runs"), [(1e-6, 1), (5e-5, 1 + AGAIN), (1e-3, 1)])
 def test_float32_is_measured_again_only_where_that_can_help(
-    runner: reference.GraphModule, off: float, runs: int, monkeypatch: pytest.MonkeyPatch
+    runner: GraphModule, off: float, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No run widens a budget to an error that is far off, and each costs as much as the check itself."""
     values = X * np.float32(0.5)

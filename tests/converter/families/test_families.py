@@ -15,7 +15,7 @@ from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.graph.graph import build as build_graph
 from senet_convert.converter.layers.pooling import Pooling
 from senet_convert.converter.network import realise
-from senet_convert.converter.reference import GraphModule, lower
+from senet_convert.converter.runner import GraphModule, lower
 from senet_convert.proto import LayerDef, NetDef, read_caffemodel, read_prototxt
 
 from . import configs

@@ -8,7 +8,7 @@ import torch
 
 from senet_convert.converter.layers import LAYERS
 from senet_convert.converter.layers.base import Layer
-from senet_convert.converter.reference import lower
+from senet_convert.converter.runner import lower
 
 from .running import Refusal, layer, network, normal
 

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from senet_convert.converter.state import read_state, write_state
+from senet_convert.converter.state_dict import read_state, write_state
 from senet_convert.errors import ReadError, WeightsError
 
 CONV = nn.Conv2d(3, 4, 2)

@@ -11,7 +11,7 @@ import torch
 
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.layers import LAYERS
-from senet_convert.converter.reference import GraphModule, lower
+from senet_convert.converter.runner import GraphModule, lower
 from tests.nets import INPUT, write
 
 
