@@ -38,9 +38,9 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from senet_convert.deploy.cores import usable_cores
+from senet_convert.deploy.runtime.cores import usable_cores
+from senet_convert.deploy.runtime.session import Session
 from senet_convert.deploy.serve.models.served import model_file
-from senet_convert.deploy.session import Session
 
 from . import wire
 from .running import Server, free_ports, serving, started

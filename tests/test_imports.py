@@ -58,7 +58,7 @@ def test_rooms_keep_their_imports(room: str) -> None:
 
 def test_the_rule_sees_an_import_that_breaks_it() -> None:
     assert "torch" in imports(PACKAGE / "converter" / "reference.py")
-    assert "senet_convert.deploy.session" in imports(PACKAGE / "converter" / "decisions.py")
+    assert "senet_convert.deploy.runtime.session" in imports(PACKAGE / "converter" / "decisions.py")
 
 
 @pytest.mark.parametrize("module", ["senet_convert", "senet_convert.cli", "senet_convert.errors"])
@@ -69,5 +69,5 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
 
 
 def test_deploy_works_without_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import senet_convert.deploy.session, senet_convert.bundle"
+    code = "import sys; sys.modules['torch'] = None; import senet_convert.deploy.runtime.session, senet_convert.bundle"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -224,7 +224,7 @@ def own_layers(files: Iterable[Path]) -> dict[str, type[Layer]]:
 def open_model(path: Path, given: Mapping[str, Any]) -> Model:
     """The model that the options of `engine` describe. Its threads do not spin: others decode images on their cores."""
     from ..deploy.model import Model as Opened
-    from ..deploy.providers import Tuning
+    from ..deploy.runtime.providers import Tuning
 
     tuning = Tuning(cache=given["engine_cache"])
     model = Opened.open(path, given["provider"], given["threads"], spin=False, tuning=tuning)

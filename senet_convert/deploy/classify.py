@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import ConvertError, Problems, ReadError
 from ..files import require_file
 from .classes import Classes
-from .cores import usable_cores
 from .images import pictures_in
 from .loader import Item, load
 from .model import Model, best
+from .runtime.cores import usable_cores
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 

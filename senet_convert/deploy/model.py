@@ -15,8 +15,8 @@ from ..errors import ConvertError
 from .classes import Classes
 from .images import Image
 from .preprocess import Preprocess
-from .providers import AUTO, Tuning
-from .session import Session
+from .runtime.providers import AUTO, Tuning
+from .runtime.session import Session
 
 Floats = NDArray[np.float32]
 Compute = Callable[[NDArray[Any]], NDArray[Any]]

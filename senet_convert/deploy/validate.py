@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from ..errors import ConvertError
 from .agreement import Agreement
-from .cores import usable_cores
 from .diagnose import Diagnosis, diagnose
 from .imagesets import ImageSet
 from .journal import Journal, fingerprint
 from .loader import Item, Loaded, load
 from .model import Model
 from .predictions import Result, open_predictions
+from .runtime.cores import usable_cores
 from .tally import Judged, Tally, judge
 
 Progress = Callable[[int, int, int], None]  # done, of them from an earlier run, total

@@ -15,7 +15,7 @@ import pytest
 
 from senet_convert.cli import main
 from senet_convert.converter.export.onnx import OPSETS
-from senet_convert.deploy.session import newest_opset
+from senet_convert.deploy.runtime.session import newest_opset
 from tests.nets import SE_NET, Files
 
 from .running import invoke

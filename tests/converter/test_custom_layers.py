@@ -86,7 +86,7 @@ def test_an_installed_package_brings_its_type(tmp_path: Path, package: Path) -> 
 
 
 def test_what_the_example_computes(tmp_path: Path) -> None:
-    from senet_convert.deploy.session import Session
+    from senet_convert.deploy.runtime.session import Session
 
     files(tmp_path)
     done = convert(tmp_path, "--layers", example(tmp_path), "--all-blobs")

@@ -10,7 +10,7 @@ from pathlib import Path
 CODE = """
 import sys
 from pathlib import Path
-from senet_convert.deploy.session import Session
+from senet_convert.deploy.runtime.session import Session
 Session(Path(sys.argv[1]), 1)
 """
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from ...deploy.session import Session
+from ...deploy.runtime.session import Session
 from ..graph.graph import Graph
 from ..runner import GraphModule
 from .runs import jumping

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...deploy.session import Session
+from ...deploy.runtime.session import Session
 from ...errors import ConvertError
 from ...proto import State
 from ..graph.graph import Graph

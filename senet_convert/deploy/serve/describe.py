@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...version import __version__
-from .. import providers
+from ..runtime import providers
 from .faults import RequestError
 from .hub import Hub
 from .models.repository import READY, Repository, Running

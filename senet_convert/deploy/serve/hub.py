@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from ..cores import usable_cores
+from ..runtime.cores import usable_cores
 from .faults import AWAY, BUSY, NO_KEY, RequestError
 from .keys import Keys, presented
 from .models.repository import Repository

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..providers import AUTO, PROVIDERS
+from ..runtime.providers import AUTO, PROVIDERS
 from . import kinds
 from .kinds import Kind
 from .models.places import Place
@@ -119,7 +119,7 @@ class Settings:
     @property
     def engine(self) -> Engine:
         """What the models run on."""
-        from ..providers import Tuning
+        from ..runtime.providers import Tuning
         from .models.served import Engine
 
         tuning = Tuning(cache=self.engine_cache)

@@ -10,7 +10,7 @@ import torch
 from senet_convert.converter.export.onnx import ALIGNMENT, OPSETS, all_blobs, export
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.runner import lower
-from senet_convert.deploy.session import Session, newest_opset
+from senet_convert.deploy.runtime.session import Session, newest_opset
 from senet_convert.errors import ConvertError
 from tests.nets import INPUT, write
 

@@ -16,7 +16,7 @@ from senet_convert.converter.export.nodes import Front
 from senet_convert.converter.export.onnx import OPSETS
 from senet_convert.converter.export.opencv_resize import resized_and_cropped
 from senet_convert.deploy.preprocess import Preprocess
-from senet_convert.deploy.session import Session, newest_opset
+from senet_convert.deploy.runtime.session import Session, newest_opset
 
 # Landscape, portrait, one pixel in either direction or both, exactly the input, twice it, the least that can be.
 SIDES = [

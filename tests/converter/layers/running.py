@@ -12,7 +12,7 @@ import torch
 from senet_convert.converter.export.onnx import OPSETS, all_blobs, export
 from senet_convert.converter.graph.graph import Graph, build
 from senet_convert.converter.runner import lower, to_tensors
-from senet_convert.deploy.session import Session, newest_opset
+from senet_convert.deploy.runtime.session import Session, newest_opset
 from senet_convert.proto import Blob, LayerDef, NetDef
 from tests.nets import definition
 

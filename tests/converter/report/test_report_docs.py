@@ -15,7 +15,7 @@ from senet_convert import bundle, demo
 from senet_convert.converter import convert
 from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.report import released
-from senet_convert.deploy.session import Session
+from senet_convert.deploy.runtime.session import Session
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "prob" top: "prob" }\n'

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from .... import bundle
 from ....errors import ConvertError, listed
 from ...classes import Classes
-from ...cores import usable_cores
 from ...model import Model
-from ...providers import AUTO, Tuning
-from ...session import Session
+from ...runtime.cores import usable_cores
+from ...runtime.providers import AUTO, Tuning
+from ...runtime.session import Session
 from ..faults import BAD, RequestError
 from . import places
 from .places import Signature

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import ConvertError
-from ...cores import usable_cores
-from ...session import Session
+from ...runtime.cores import usable_cores
+from ...runtime.session import Session
 from ..faults import AWAY, BAD, BUSY, FAULT, RequestError
 from ..models import places
 from ..models.served import Served

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.deploy import session as sessions
-from senet_convert.deploy.providers import Tuning
+from senet_convert.deploy.runtime import session as sessions
+from senet_convert.deploy.runtime.providers import Tuning
+from senet_convert.deploy.runtime.session import Session
 from senet_convert.deploy.serve.faults import BAD, RequestError
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Array, Engine, Served, Spec, model_file
-from senet_convert.deploy.session import Session
 from senet_convert.errors import ConvertError
 from tests.deploy.serve import toys
 

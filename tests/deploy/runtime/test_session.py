@@ -12,10 +12,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from senet_convert.deploy import providers
-from senet_convert.deploy.binding import Binding
-from senet_convert.deploy.providers import PROVIDERS, Tuning
-from senet_convert.deploy.session import BOUND, Session, newest_opset
+from senet_convert.deploy.runtime import providers
+from senet_convert.deploy.runtime.binding import Binding
+from senet_convert.deploy.runtime.providers import PROVIDERS, Tuning
+from senet_convert.deploy.runtime.session import BOUND, Session, newest_opset
 from senet_convert.errors import ConvertError
 
 BATCH = np.random.RandomState(0).standard_normal((3, 3, 32, 32)).astype(np.float32) * 50

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from senet_convert.deploy.binding import Binding
+from senet_convert.deploy.runtime.binding import Binding
 
 BATCH = np.random.default_rng(0).normal(0, 50, (3, 3, 32, 32)).astype(np.float32)
 

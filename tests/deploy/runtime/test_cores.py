@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.cores import usable_cores
+from senet_convert.deploy.runtime.cores import usable_cores
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no CPU affinity")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from senet_convert.deploy import providers
-from senet_convert.deploy.providers import PROVIDERS, Tuning, arguments, candidates, refuse_fallback
+from senet_convert.deploy.runtime import providers
+from senet_convert.deploy.runtime.providers import PROVIDERS, Tuning, arguments, candidates, refuse_fallback
 from senet_convert.errors import ConvertError
 
 

@@ -13,8 +13,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ..errors import ConvertError
-from ..files import require_utf8
+from ...errors import ConvertError
+from ...files import require_utf8
 from . import providers
 from .binding import Binding
 from .cores import usable_cores
