@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from senet_convert.deploy.images import pictures_in, read_image
+from senet_convert.deploy.images.images import pictures_in, read_image
 from senet_convert.deploy.model import Model
 
 from . import hostile, wire

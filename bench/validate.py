@@ -18,8 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from senet_convert.deploy.imagesets import ImageSet
-from senet_convert.deploy.loader import Item, load
+from senet_convert.deploy.images.imagesets import ImageSet
+from senet_convert.deploy.images.loader import Item, load
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.runtime.cores import usable_cores
 from senet_convert.deploy.validate import Wishes, validate

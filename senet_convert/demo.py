@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import bundle
 from .converter.convert import Result, Wishes, convert
 from .converter.report.released import identify
-from .deploy.imagesets import open_set
+from .deploy.images.imagesets import open_set
 from .deploy.model import Model
 from .deploy.validate import validate
 from .errors import CheckError

@@ -116,7 +116,7 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
     folder, or ILSVRC2012_img_val.tar as it is, with --labels; WebDataset shards; or Parquet files.
     """
     with refusals(verbose):
-        from ..deploy.imagesets import open_set
+        from ..deploy.images.imagesets import open_set
         from ..deploy.validate import validate
 
         loaded, *others = _opened(model, given)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import bundle
 from ..deploy.classes import ORDERS, Classes
-from ..deploy.preprocess import BLOB, IMAGE, Preprocess
+from ..deploy.images.preprocess import BLOB, IMAGE, Preprocess
 from ..deploy.runtime.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8

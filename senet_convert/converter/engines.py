@@ -13,8 +13,8 @@ from torch import nn
 
 from .. import bundle
 from ..deploy.classes import Classes
+from ..deploy.images.preprocess import IMAGE
 from ..deploy.model import Compute, Model
-from ..deploy.preprocess import IMAGE
 from ..errors import ConvertError, listed
 from . import runner
 from .caffe.definition import settled

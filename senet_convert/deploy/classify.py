@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import ConvertError, Problems, ReadError
 from ..files import require_file
 from .classes import Classes
-from .images import pictures_in
-from .loader import Item, load
+from .images.images import pictures_in
+from .images.loader import Item, load
 from .model import Model, best
 from .runtime.cores import usable_cores
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ..errors import ConvertError
 from .classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
-from .images import Image, decode
-from .loader import Item
+from .images.images import Image, decode
+from .images.loader import Item
+from .images.preprocess import IMAGE, Preprocess
 from .model import Model
-from .preprocess import IMAGE, Preprocess
 from .tally import TOP
 
 BATCH = 32

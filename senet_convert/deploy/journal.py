@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from ..errors import ConvertError
 from ..files import writing_to
-from .loader import Item
+from .images.loader import Item
 from .model import Model
 from .tally import Judged
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from .. import bundle
 from ..errors import ConvertError
 from .classes import Classes
-from .images import Image
-from .preprocess import Preprocess
+from .images.images import Image
+from .images.preprocess import Preprocess
 from .runtime.providers import AUTO, Tuning
 from .runtime.session import Session
 

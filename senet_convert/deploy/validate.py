@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..errors import ConvertError
 from .agreement import Agreement
 from .diagnose import Diagnosis, diagnose
-from .imagesets import ImageSet
+from .images.imagesets import ImageSet
+from .images.loader import Item, Loaded, load
 from .journal import Journal, fingerprint
-from .loader import Item, Loaded, load
 from .model import Model
 from .predictions import Result, open_predictions
 from .runtime.cores import usable_cores

@@ -11,7 +11,7 @@ from onnx import helper
 from pyarrow import parquet
 
 from senet_convert.cli import main
-from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.deploy.images.preprocess import Preprocess
 
 
 def validate(*args: object) -> Result:

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from senet_convert.deploy.agreement import Agreement, Pair
-from senet_convert.deploy.imagesets import ImageSet
+from senet_convert.deploy.images.imagesets import ImageSet
+from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.journal import fingerprint
-from senet_convert.deploy.loader import Item
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.validate import Wishes, validate
 from senet_convert.errors import ConvertError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.imagesets import ImageSet
+from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.journal import Journal, fingerprint
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.tally import Judged

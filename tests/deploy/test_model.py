@@ -10,7 +10,7 @@ from onnx import helper
 
 from senet_convert import bundle as room
 from senet_convert.deploy.classes import DEVKIT, Classes
-from senet_convert.deploy.images import read_image
+from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model, Published, best
 from senet_convert.errors import ConvertError
 

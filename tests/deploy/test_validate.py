@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.deploy.imagesets import ImageSet
-from senet_convert.deploy.loader import Item
+from senet_convert.deploy.images.imagesets import ImageSet
+from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.model import Model, Published
 from senet_convert.deploy.tables import print_outcome
 from senet_convert.deploy.validate import Outcome, Wishes, validate

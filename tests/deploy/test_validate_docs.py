@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from senet_convert.deploy.imagesets import ImageSet
+from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.validate import Wishes, validate
 

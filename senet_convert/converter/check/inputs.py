@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ...deploy.images import Image, read_image
-from ...deploy.preprocess import IMAGE, Preprocess
+from ...deploy.images.images import Image, read_image
+from ...deploy.images.preprocess import IMAGE, Preprocess
 from ...errors import ConvertError, each
 from ..export import image_input
 from ..graph.graph import Graph

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from ...deploy.preprocess import IMAGE, Preprocess
+from ...deploy.images.preprocess import IMAGE, Preprocess
 from ...errors import ConvertError
 from ..check import synthetic
 from ..graph.graph import Graph

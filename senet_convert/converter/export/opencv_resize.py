@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from ...deploy.preprocess import Preprocess
+from ...deploy.images.preprocess import Preprocess
 from .nodes import Front
 
 ONE = 2048  # what a weight of 1 is in OpenCV's integers

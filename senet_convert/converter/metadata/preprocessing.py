@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...deploy.preprocess import Preprocess
+from ...deploy.images.preprocess import Preprocess
 from ...errors import ConvertError, ReadError
 from ...proto import NetDef
 from ...proto.mean import read_mean

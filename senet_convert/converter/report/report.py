@@ -19,7 +19,7 @@ import onnxruntime
 import torch
 
 from ...deploy.classes import Classes
-from ...deploy.preprocess import Preprocess
+from ...deploy.images.preprocess import Preprocess
 from ...version import __version__
 from ..check.compare import Check
 from ..check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck

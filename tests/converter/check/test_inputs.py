@@ -8,8 +8,8 @@ import pytest
 
 from senet_convert.converter.check.inputs import prepare
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.deploy.images import read_image
-from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.deploy.images.images import read_image
+from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.errors import CheckError, ConvertError
 from tests.nets import SE_NET, write
 

@@ -17,8 +17,8 @@ from senet_convert.converter.engines import GENERIC, engines
 from senet_convert.converter.export import image_input as room
 from senet_convert.converter.export import opencv_resize
 from senet_convert.converter.export.nodes import Front
+from senet_convert.deploy.images.preprocess import IMAGE, Preprocess
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.preprocess import IMAGE, Preprocess
 from senet_convert.deploy.runtime.session import Session
 from senet_convert.errors import CheckError, ConvertError
 from tests.nets import SE_NET, Files, write

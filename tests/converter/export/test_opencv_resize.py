@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from senet_convert.converter.export.nodes import Front
 from senet_convert.converter.export.onnx import OPSETS
 from senet_convert.converter.export.opencv_resize import resized_and_cropped
-from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.deploy.runtime.session import Session, newest_opset
 
 # Landscape, portrait, one pixel in either direction or both, exactly the input, twice it, the least that can be.

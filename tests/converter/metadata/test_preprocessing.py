@@ -8,7 +8,7 @@ import pytest
 from senet_convert.converter.graph.graph import build
 from senet_convert.converter.graph.passes import Options
 from senet_convert.converter.metadata.preprocessing import settled, stated
-from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.errors import ConvertError, ReadError
 from senet_convert.proto import caffe_pb2
 from tests.nets import INPUT, definition

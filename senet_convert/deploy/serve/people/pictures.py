@@ -12,9 +12,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ....errors import ConvertError
-from ... import images
+from ...images import images
+from ...images.preprocess import Preprocess
 from ...model import Model
-from ...preprocess import Preprocess
 from ..faults import BAD, BUSY, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.served import Served
 from .headers import HeaderError, Size, measure

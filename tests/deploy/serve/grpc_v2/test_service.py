@@ -18,7 +18,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.classify import classify
-from senet_convert.deploy.images import read_image
+from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.faults import FAULT
 from senet_convert.deploy.serve.models.places import Place

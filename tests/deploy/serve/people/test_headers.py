@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from senet_convert.deploy.images import decode
+from senet_convert.deploy.images.images import decode
 from senet_convert.deploy.serve.people.headers import HeaderError, measure
 from senet_convert.errors import ConvertError
 from tests.deploy.serve.asgi import encoded

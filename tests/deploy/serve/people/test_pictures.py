@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senet_convert.deploy.images import read_image
+from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.faults import BUSY, NO_IMAGE, TOO_LARGE, RequestError
 from senet_convert.deploy.serve.people.pictures import Pictures, prepare

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConvertError
+from ...errors import ConvertError
 from .images import SUFFIXES
 from .loader import Item
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pil
 from PIL import ImageOps
 
-from senet_convert.deploy.images import decode, pictures_in, read_image
+from senet_convert.deploy.images.images import decode, pictures_in, read_image
 from senet_convert.errors import ConvertError
 
 SMOOTH = cv2.resize(

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConvertError
-from ..files import require_file
+from ...errors import ConvertError
+from ...files import require_file
 
 Image = NDArray[np.uint8]  # (H, W, C), B G R or grey
 

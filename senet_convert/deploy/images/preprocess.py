@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConvertError
+from ...errors import ConvertError
 from .images import Image, read_image
 
 __all__ = ["COLORS", "RESAMPLES", "Image", "Preprocess", "read_image"]

@@ -7,14 +7,14 @@ import pytest
 from pyarrow import parquet
 
 from senet_convert.deploy.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
-from senet_convert.deploy.imagesets import ImageSet, open_set
-from senet_convert.deploy.loader import Item
+from senet_convert.deploy.images.imagesets import ImageSet, open_set
+from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.truth import ANCHORS, DEVKIT_FILE
 from senet_convert.errors import ConvertError
 
-from .conftest import paint
+from ..conftest import paint
+from ..test_truth import VALIDATION, devkit
 from .test_archives import packed
-from .test_truth import VALIDATION, devkit
 
 CLASSES = Classes.ilsvrc2012(DEVKIT)
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from ..errors import ConvertError, Problems
-from . import archives, truth
-from .classes import Classes
+from ...errors import ConvertError, Problems
+from .. import truth
+from ..classes import Classes
+from ..truth import AUTO, Listed, Numbering
+from . import archives
 from .images import pictures_in
 from .loader import Item
-from .truth import AUTO, Listed, Numbering
 
 Read = Callable[[], bytes]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.errors import ConvertError
 
 NOISE = np.random.RandomState(5).randint(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..errors import ConvertError
+from ...errors import ConvertError
 from .images import decode
 from .preprocess import Preprocess
 

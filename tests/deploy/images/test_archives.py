@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from senet_convert.deploy.archives import Table, is_picture, members, samples
+from senet_convert.deploy.images.archives import Table, is_picture, members, samples
 from senet_convert.errors import ConvertError
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.deploy.images import read_image
-from senet_convert.deploy.loader import AHEAD, Item, load, read
-from senet_convert.deploy.preprocess import Preprocess
+from senet_convert.deploy.images.images import read_image
+from senet_convert.deploy.images.loader import AHEAD, Item, load, read
+from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.errors import ConvertError
 
-from .conftest import paint
+from ..conftest import paint
 
 PREPROCESS = Preprocess((4, 4))
 
