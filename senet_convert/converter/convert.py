@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import bundle
-from ..deploy.classes import ORDERS, Classes
 from ..deploy.images.preprocess import BLOB, IMAGE, Preprocess
+from ..deploy.labels.classes import ORDERS, Classes
 from ..deploy.runtime.session import newest_opset
 from ..errors import CheckError, ConvertError
 from ..files import require_utf8

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import bundle
-from ..deploy.classes import Classes
 from ..deploy.images.preprocess import IMAGE
+from ..deploy.labels.classes import Classes
 from ..deploy.model import Compute, Model
 from ..errors import ConvertError, listed
 from . import runner

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..errors import ConvertError, Problems, ReadError
 from ..files import require_file
-from .classes import Classes
 from .images.images import pictures_in
 from .images.loader import Item, load
+from .labels.classes import Classes
 from .model import Model, best
 from .runtime.cores import usable_cores
 

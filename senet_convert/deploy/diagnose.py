@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvertError
-from .classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 from .images.images import Image, decode
 from .images.loader import Item
 from .images.preprocess import IMAGE, Preprocess
+from .labels.classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 from .model import Model
 from .tally import TOP
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from .. import bundle
 from ..errors import ConvertError
-from .classes import Classes
 from .images.images import Image
 from .images.preprocess import Preprocess
+from .labels.classes import Classes
 from .runtime.providers import AUTO, Tuning
 from .runtime.session import Session
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .classes import Classes
+from .labels.classes import Classes
 from .model import best
 
 TOP = 5  # classes that are kept of each picture

@@ -13,9 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from senet_convert.deploy.classes import DEVKIT, Classes
 from senet_convert.deploy.images.imagesets import ImageSet, open_set
 from senet_convert.deploy.images.preprocess import Preprocess
+from senet_convert.deploy.labels.classes import DEVKIT, Classes
 from senet_convert.deploy.model import Model
 
 

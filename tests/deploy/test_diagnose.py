@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from senet_convert.deploy import diagnose as room
-from senet_convert.deploy.classes import DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.diagnose import diagnose, variations
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.images.preprocess import Preprocess
+from senet_convert.deploy.labels.classes import DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError
 

@@ -9,8 +9,8 @@ import pytest
 from onnx import helper
 
 from senet_convert import bundle as room
-from senet_convert.deploy.classes import DEVKIT, Classes
 from senet_convert.deploy.images.images import read_image
+from senet_convert.deploy.labels.classes import DEVKIT, Classes
 from senet_convert.deploy.model import Model, Published, best
 from senet_convert.errors import ConvertError
 

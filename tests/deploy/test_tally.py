@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from senet_convert.deploy.classes import Classes
+from senet_convert.deploy.labels.classes import Classes
 from senet_convert.deploy.tally import Judged, Tally, judge
 
 NAMES = Classes(tuple("abcdefgh"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...deploy.classes import DEVKIT, ORDERS, Classes, read_labels
+from ...deploy.labels.classes import DEVKIT, ORDERS, Classes, read_labels
 from ...errors import ConvertError
 from ..graph.graph import Graph
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...deploy.classes import ORDERS, Classes, renumbering
+from ...deploy.labels.classes import ORDERS, Classes, renumbering
 from ...errors import ConvertError
 from ..graph.graph import Graph, Node
 from ..layers.convolution import InnerProduct

@@ -18,8 +18,8 @@ import onnx
 import onnxruntime
 import torch
 
-from ...deploy.classes import Classes
 from ...deploy.images.preprocess import Preprocess
+from ...deploy.labels.classes import Classes
 from ...version import __version__
 from ..check.compare import Check
 from ..check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ...errors import ConvertError, Problems
-from .. import truth
-from ..classes import Classes
-from ..truth import AUTO, Listed, Numbering
+from ..labels import labels as truth
+from ..labels.classes import Classes
+from ..labels.labels import AUTO, Listed, Numbering
 from . import archives
 from .images import pictures_in
 from .loader import Item

@@ -7,7 +7,7 @@ import pytest
 
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.metadata.class_names import class_names
-from senet_convert.deploy.classes import DEVKIT, ORDERS, SORTED, Classes
+from senet_convert.deploy.labels.classes import DEVKIT, ORDERS, SORTED, Classes
 from senet_convert.errors import ConvertError
 from tests.nets import write
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.metadata.class_order import speak
-from senet_convert.deploy.classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
+from senet_convert.deploy.labels.classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 from senet_convert.deploy.runtime.session import Session
 from senet_convert.errors import ConvertError
 from tests.nets import write

@@ -16,7 +16,7 @@ from senet_convert.converter.check.written_weights import Landed
 from senet_convert.converter.export.onnx import export
 from senet_convert.converter.graph.graph import Graph, build
 from senet_convert.converter.report import report
-from senet_convert.deploy.classes import Classes
+from senet_convert.deploy.labels.classes import Classes
 from tests.nets import INPUT, SE_NET, definition, write
 
 CONV = 6 * 3 * 3 * 3  # one value of each

@@ -6,14 +6,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from senet_convert.deploy.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.images.imagesets import ImageSet, open_set
 from senet_convert.deploy.images.loader import Item
-from senet_convert.deploy.truth import ANCHORS, DEVKIT_FILE
+from senet_convert.deploy.labels.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
+from senet_convert.deploy.labels.labels import ANCHORS, DEVKIT_FILE
 from senet_convert.errors import ConvertError
 
 from ..conftest import paint
-from ..test_truth import VALIDATION, devkit
+from ..labels.test_labels import VALIDATION, devkit
 from .test_archives import packed
 
 CLASSES = Classes.ilsvrc2012(DEVKIT)

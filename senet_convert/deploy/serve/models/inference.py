@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...classes import Classes
+from ...labels.classes import Classes
 from ..faults import BAD, RequestError
 from ..observe import account
 from .repository import Repository

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .... import bundle
 from ....errors import ConvertError, listed
-from ...classes import Classes
+from ...labels.classes import Classes
 from ...model import Model
 from ...runtime.cores import usable_cores
 from ...runtime.providers import AUTO, Tuning

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
-from senet_convert.deploy.truth import ANCHORS, Listed, numbering, read, recognise
+from senet_convert.deploy.labels.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
+from senet_convert.deploy.labels.labels import ANCHORS, Listed, numbering, read, recognise
 from senet_convert.errors import ConvertError
 
 VALIDATION = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, len(ANCHORS) + 1)]

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConvertError, Problems
-from ..files import require_file
+from ...errors import ConvertError, Problems
+from ...files import require_file
 from .classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
 
 AUTO, MODEL = "auto", "model"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.classes import (
+from senet_convert.deploy.labels.classes import (
     AS_GIVEN,
     DEVKIT,
     ORDERS,

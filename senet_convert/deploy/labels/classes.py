@@ -16,8 +16,8 @@ from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
-from ..errors import ConvertError, listed
-from ..files import require_file
+from ...errors import ConvertError, listed
+from ...files import require_file
 
 DEVKIT = "ILSVRC2012 devkit ID minus one"
 SORTED = "ILSVRC2012 sorted WordNet ID"

@@ -1,0 +1,1 @@
+"""Classes and their orders, and the labels of pictures."""
