@@ -22,7 +22,7 @@ from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.images.loader import Item, load
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.runtime.cores import usable_cores
-from senet_convert.deploy.validate import Wishes, validate
+from senet_convert.deploy.validation.validate import Wishes, validate
 
 DISTINCT = 48  # pictures; the set repeats them
 SIDES = (375, 500)

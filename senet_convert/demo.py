@@ -21,7 +21,7 @@ from .converter.convert import Result, Wishes, convert
 from .converter.report.released import identify
 from .deploy.images.imagesets import open_set
 from .deploy.model import Model
-from .deploy.validate import validate
+from .deploy.validation.validate import validate
 from .errors import CheckError
 
 NAME = "SE-ResNet-Digits"

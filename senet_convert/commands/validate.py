@@ -117,7 +117,7 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
     """
     with refusals(verbose):
         from ..deploy.images.imagesets import open_set
-        from ..deploy.validate import validate
+        from ..deploy.validation.validate import validate
 
         loaded, *others = _opened(model, given)
         found = open_set(images, given["labels"], loaded.classes, loaded.outputs, given["label_order"])
@@ -163,7 +163,7 @@ def _opened(path: Path, given: dict[str, Any]) -> list[Any]:
 
 
 def _wishes(given: dict[str, Any]) -> Any:
-    from ..deploy.validate import Wishes
+    from ..deploy.validation.validate import Wishes
 
     return Wishes(
         batch=given["batch"],

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .agreement import Agreement
 from .classify import Answer
 from .model import Model
-from .validate import Outcome, Verdict
+from .validation.comparison import Agreement
+from .validation.validate import Outcome, Verdict
 
 WIDTH = 160  # of a table that goes to a file or a pipe
 

@@ -11,17 +11,17 @@ import cv2
 import numpy as np
 import pytest
 
-from senet_convert.deploy import diagnose as room
-from senet_convert.deploy.diagnose import diagnose, variations
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.deploy.labels.classes import DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.model import Model
+from senet_convert.deploy.validation import diagnose as room
+from senet_convert.deploy.validation.diagnose import diagnose, variations
 from senet_convert.errors import ConvertError
 
-from .conftest import paint
+from ..conftest import paint
 
 CAFFE = 3.6  # top-1 error in % of the digits, fed rightly
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .labels.classes import Classes
-from .model import best
+from ..labels.classes import Classes
+from ..model import best
 
 TOP = 5  # classes that are kept of each picture
 

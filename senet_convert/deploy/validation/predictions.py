@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ConvertError
-from ..files import writing_to
-from .tally import TOP, Judged
+from ...errors import ConvertError
+from ...files import writing_to
+from .accuracy import TOP, Judged
 
 Result = Judged | tuple[str, str]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import ConvertError
-from ..files import writing_to
-from .images.loader import Item
-from .model import Model
-from .tally import Judged
+from ...errors import ConvertError
+from ...files import writing_to
+from ..images.loader import Item
+from ..model import Model
+from .accuracy import Judged
 
 FORMAT = "senet-convert validate 1"
 

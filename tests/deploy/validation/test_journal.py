@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from senet_convert.deploy.images.imagesets import ImageSet
-from senet_convert.deploy.journal import Journal, fingerprint
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.tally import Judged
+from senet_convert.deploy.validation.accuracy import Judged
+from senet_convert.deploy.validation.journal import Journal, fingerprint
 from senet_convert.errors import ConvertError
 
 RUN = {"format": "senet-convert validate 1", "images": 3}

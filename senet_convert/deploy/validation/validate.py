@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConvertError
-from .agreement import Agreement
+from ...errors import ConvertError
+from ..images.imagesets import ImageSet
+from ..images.loader import Item, Loaded, load
+from ..model import Model
+from ..runtime.cores import usable_cores
+from .accuracy import Judged, Tally, judge
+from .comparison import Agreement
 from .diagnose import Diagnosis, diagnose
-from .images.imagesets import ImageSet
-from .images.loader import Item, Loaded, load
 from .journal import Journal, fingerprint
-from .model import Model
 from .predictions import Result, open_predictions
-from .runtime.cores import usable_cores
-from .tally import Judged, Tally, judge
 
 Progress = Callable[[int, int, int], None]  # done, of them from an earlier run, total
 Seen = Callable[[Sequence[Item], NDArray[np.float32]], None]

@@ -13,7 +13,7 @@ from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.model import Model, Published
 from senet_convert.deploy.tables import print_outcome
-from senet_convert.deploy.validate import Outcome, Wishes, validate
+from senet_convert.deploy.validation.validate import Outcome, Wishes, validate
 from senet_convert.errors import ConvertError
 
 BROKEN = Item("torn.png", lambda: b"nonsense", 0)
@@ -152,7 +152,7 @@ def test_published_errors(
     assert part is not None
     assert part.holds
     assert part.slack > tolerance + 2, "500 of the 50,000 images tell little"
-    monkeypatch.setattr("senet_convert.deploy.validate.WHOLE_SET", 500)
+    monkeypatch.setattr("senet_convert.deploy.validation.validate.WHOLE_SET", 500)
     whole = run().verdict
     assert whole is not None
     assert (whole.slack, whole.expected, whole.expected_top5) == (tolerance, 3.6, 0.2)

@@ -10,7 +10,7 @@ import pytest
 
 from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.validate import Wishes, validate
+from senet_convert.deploy.validation.validate import Wishes, validate
 
 DOCS = (Path(__file__).parents[2] / "docs" / "validate.md").read_text(encoding="utf-8")
 

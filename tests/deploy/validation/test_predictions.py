@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from senet_convert.deploy.predictions import ParquetFile, columns, open_predictions
-from senet_convert.deploy.tally import Judged
+from senet_convert.deploy.validation.accuracy import Judged
+from senet_convert.deploy.validation.predictions import ParquetFile, columns, open_predictions
 from senet_convert.errors import ConvertError
 
 GOOD = Judged("ä.png", 2, (1, 2, 0), (0.5, 0.3, 0.2))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import Model, best
-from .tally import Tally, judge
+from ..model import Model, best
+from .accuracy import Tally, judge
 
 Floats = NDArray[np.float32]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from senet_convert.deploy.labels.classes import Classes
-from senet_convert.deploy.tally import Judged, Tally, judge
+from senet_convert.deploy.validation.accuracy import Judged, Tally, judge
 
 NAMES = Classes(tuple("abcdefgh"))
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConvertError
-from .images.images import Image, decode
-from .images.loader import Item
-from .images.preprocess import IMAGE, Preprocess
-from .labels.classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
-from .model import Model
-from .tally import TOP
+from ...errors import ConvertError
+from ..images.images import Image, decode
+from ..images.loader import Item
+from ..images.preprocess import IMAGE, Preprocess
+from ..labels.classes import DEVKIT, ORDERS, SORTED, Classes, renumbering
+from ..model import Model
+from .accuracy import TOP
 
 BATCH = 32
 ROUNDS = 3

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from senet_convert.deploy.agreement import Agreement, Pair
 from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.images.loader import Item
-from senet_convert.deploy.journal import fingerprint
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.validate import Wishes, validate
+from senet_convert.deploy.validation.comparison import Agreement, Pair
+from senet_convert.deploy.validation.journal import fingerprint
+from senet_convert.deploy.validation.validate import Wishes, validate
 from senet_convert.errors import ConvertError
 
 
