@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from senet_convert.converter.graph import graph
+from senet_convert.converter.graph.build import build
 from senet_convert.errors import ConvertError
 from senet_convert.proto import read_caffemodel, read_prototxt
 
@@ -100,7 +100,7 @@ def _judge(campaign: Campaign, trial: int, seed: str, prototxt: Path | None, caf
     try:
         with _limit(SECONDS):
             weights = read_caffemodel(caffemodel)
-            graph.build(read_prototxt(prototxt) if prototxt else weights, weights)
+            build(read_prototxt(prototxt) if prototxt else weights, weights)
         outcome = "graph"
     except ConvertError as refused:
         outcome = type(refused).__name__

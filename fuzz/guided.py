@@ -18,14 +18,14 @@ from pathlib import Path
 
 def judge(data: bytes, file: Path) -> tuple[str, str]:
     """Read `data`, by way of `file`, as a text and as a binary, and build the graph; says what came of each."""
-    from senet_convert.converter.graph import graph
+    from senet_convert.converter.graph.build import build
     from senet_convert.errors import ConvertError
     from senet_convert.proto import NetDef, read_caffemodel, read_prototxt
 
     def outcome(read: Callable[[Path], NetDef]) -> str:
         try:
             net = read(file)
-            graph.build(net, net)
+            build(net, net)
         except ConvertError as refused:
             return type(refused).__name__
         return "graph"

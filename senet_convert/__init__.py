@@ -48,7 +48,7 @@ def load(
     What is strange but no error, such as weights that are NaN or of no use, is told by `warnings.warn`. Raises
     ConvertError: the files cannot be read, or do not fit each other.
     """
-    from .converter.graph.passes import Options
+    from .converter.graph.draft import Options
     from .converter.network import load as load_network
     from .proto import State
 

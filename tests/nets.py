@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from google.protobuf import text_format
 
-from senet_convert.converter.graph.graph import Graph, build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.layers.normalise import BatchNorm
 from senet_convert.proto import NetDef, caffe_pb2, read_caffemodel, read_prototxt
 from senet_convert.proto.netdef import Shape

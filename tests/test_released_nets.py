@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.converter import families
-from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.build import build
 from senet_convert.converter.report.released import Release, releases
 from senet_convert.converter.report.report import describe
 from senet_convert.proto import read_prototxt

@@ -8,7 +8,7 @@ import pytest
 
 from senet_convert import tables
 from senet_convert.converter.convert import Result
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.inspect import inspect
 from senet_convert.demo import Outcome
 from tests.nets import INPUT, write

@@ -21,7 +21,7 @@ from .inputs import FILE, MEAN, PROTOTXT, PYTHON, files, require_given
 from .outputs import on_terminal
 
 if TYPE_CHECKING:
-    from ..converter.graph.passes import Options
+    from ..converter.graph.draft import Options
     from ..converter.layers import Layer
     from ..deploy.model import Model
 
@@ -190,7 +190,7 @@ def engine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def options(given: Mapping[str, Any]) -> Options:
     """What the options of `network` say, as the converter takes it."""
-    from ..converter.graph.passes import Options
+    from ..converter.graph.draft import Options
     from ..proto import State
 
     state = State(given["phase"], given["level"], given["stages"])

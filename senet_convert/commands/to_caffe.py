@@ -55,7 +55,7 @@ def command(
     """
     with refusals(verbose):
         from ..converter.caffe import to_caffe as room
-        from ..converter.graph.passes import Options
+        from ..converter.graph.draft import Options
 
         options = Options(layers=own_layers(layer_files), ignore_fields=ignore_fields)
         wishes = room.Wishes(weights, prototxt, stock, force, options)

@@ -21,8 +21,8 @@ from .check.compare import Check, Subject, compare
 from .check.inputs import Trial
 from .check.written_weights import Landed
 from .export import image_input, onnx
+from .graph.draft import Options
 from .graph.graph import Graph
-from .graph.passes import Options
 from .metadata import class_order, preprocessing
 from .metadata.class_names import class_names
 from .network import Loaded, read, realise

@@ -8,8 +8,8 @@ from typing import Any
 from ..errors import ReadError, each
 from ..proto import NetDef, is_text, read_caffemodel, read_prototxt
 from . import families
-from .graph import graph
-from .graph.passes import Options
+from .graph.build import build
+from .graph.draft import Options
 from .network import prototxt_of
 from .report import report
 from .report.released import identify
@@ -31,7 +31,7 @@ def _described(file: Path, prototxt: Path | None, options: Options) -> dict[str,
     net, definition = each([lambda: _read(file), lambda: read_prototxt(prototxt) if prototxt else None])
     definition = definition or net
     weights = net if any(layer.blobs for layer in net.layers) else None
-    built = graph.build(definition, weights, options)
+    built = build(definition, weights, options)
     match = families.match(built)
     source = identify(file, "caffemodel" if weights else "prototxt")
     return {

@@ -13,9 +13,10 @@ from ..errors import WeightsError
 from ..proto import NetDef, read_both
 from . import families, runner
 from .families import Match
-from .graph import graph, resize
+from .graph import resize
+from .graph.build import build
+from .graph.draft import Options
 from .graph.graph import Graph
-from .graph.passes import Options
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def read(caffemodel: Path, prototxt: Path | None, options: Options, size: int | 
     weights, definition = read_both(caffemodel, prototxt)
     net = definition or weights
     if size is None:
-        return net, graph.build(net, weights, options)
+        return net, build(net, weights, options)
     net, options, notes = resize.resized(net, options, size)
-    built = graph.build(net, weights, options)
+    built = build(net, weights, options)
     return net, replace(built, warnings=(*built.warnings, *notes))
 
 

@@ -19,7 +19,7 @@ from senet_convert.converter import convert as room
 from senet_convert.converter.check import written_weights
 from senet_convert.converter.convert import Result, Wishes, convert
 from senet_convert.converter.export import onnx as onnx_export
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.state_dict import write_state
 from senet_convert.deploy.runtime.session import Session, newest_opset
 from senet_convert.errors import CheckError, ConvertError

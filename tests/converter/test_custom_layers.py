@@ -14,8 +14,8 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
-from senet_convert.converter.graph.graph import build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.layers import LAYERS
 from senet_convert.converter.layers.registry import from_file, merged
 from senet_convert.errors import ConvertError, GraphError

@@ -9,7 +9,7 @@ import pytest
 from senet_convert.converter import engines as room
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.layers.activation import ReLU
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.proto import read_caffemodel, read_prototxt
 
 from .layers.running import Values, close, onnx_values, torch_values

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import senet_convert
-from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.build import build
 from senet_convert.converter.network import find_prototxt, prototxt_of, realise
 from senet_convert.errors import ConvertError, ReadError, WeightsError
 from senet_convert.proto import read_caffemodel

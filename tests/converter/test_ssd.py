@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from senet_convert import bundle
 from senet_convert.cli import main
-from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.build import build
 from senet_convert.deploy.runtime.session import Session
 from senet_convert.proto import caffe_pb2, read_prototxt
 from tests.nets import Files, blob

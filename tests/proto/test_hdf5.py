@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.converter.graph import graph
+from senet_convert.converter.graph.build import build
 from senet_convert.errors import ConvertError, GraphError, ReadError
 from senet_convert.proto import NetDef, hdf5, kinds, read_caffemodel, read_prototxt
 from senet_convert.proto.write import write_caffemodel
@@ -80,7 +80,7 @@ def test_values_come_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_reference_network_fits_its_prototxt() -> None:
     weights = read_caffemodel(GOLDEN / "net.caffemodel.h5")
-    built = graph.build(read_prototxt(GOLDEN / "deploy.prototxt"), weights)
+    built = build(read_prototxt(GOLDEN / "deploy.prototxt"), weights)
     assert built.accounts.blobs == 8
     assert built.accounts.unused == ()
 
@@ -90,7 +90,7 @@ def test_a_snapshot_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         GraphError, match=r"net\.caffemodel\.h5: it holds weights but no definitions .*HDF5.*--prototxt"
     ):
-        graph.build(weights, weights)
+        build(weights, weights)
 
 
 def test_without_h5py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

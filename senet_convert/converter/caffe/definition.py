@@ -12,10 +12,10 @@ from typing import Any
 from ...errors import GraphError, Problems
 from ...proto import LayerDef, NetDef, State, read_prototxt
 from ...proto.write import write_prototxt
-from ..graph import graph, passes
+from ..graph import passes
+from ..graph.build import build
+from ..graph.draft import Input, Options
 from ..graph.graph import Graph
-from ..graph.inputs import Input
-from ..graph.passes import Options
 from ..metadata import preprocessing
 
 IMAGE_AXES = 4
@@ -25,7 +25,7 @@ def inference(net: NetDef, options: Options) -> NetDef:
     """The layers that run at inference, without rules and blobs, each input as an Input layer with its shape.
 
     Its graph is that of `net` with these options, and `inference` of it is itself. A transform_param of the data layers
-    stays with the first image input, where Caffe passes over it. Raises GraphError as `graph.build` does.
+    stays with the first image input, where Caffe passes over it. Raises GraphError as `build` does.
     """
     problems = Problems(net.source)
     draft = passes.run(net, options, problems)
@@ -49,7 +49,7 @@ def write_definition(net: NetDef, options: Options, built: Graph, path: Path, ch
     if not (check or net.faults or any(layer.faults for layer in definition.layers)):
         return ()
     try:
-        again = graph.build(read_prototxt(path), None, settled(options))
+        again = build(read_prototxt(path), None, settled(options))
         if same_layers(again, built):
             return ()
         fault = "without them its layers compute something else"

@@ -20,9 +20,9 @@ from ...proto.netdef import Shape
 from ...proto.write import write_caffemodel, write_prototxt
 from .. import families, runner
 from ..check.written_weights import same_bytes
-from ..graph import graph
+from ..graph.build import build
+from ..graph.draft import Options
 from ..graph.graph import Graph
-from ..graph.passes import Options
 from ..graph.weights import Wanted
 from ..layers import Layer
 from ..layers.base import times
@@ -88,12 +88,12 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
     read, (state, warnings) = each([lambda: read_prototxt(definition), lambda: read_state(weights)])
     net = inference(read, wishes.options)
     options = settled(wishes.options)
-    hollow = graph.build(net, _hollow(net, options), options)
+    hollow = build(net, _hollow(net, options), options)
     names = _state_names(hollow)
     fitted = _fit(net, hollow, names, state, weights, options)
     written = without_axpy(fitted.net, fitted.graph) if wishes.stock else fitted.net
     filled = _filled(written, fitted.graph, hollow.accounts.keys, names, state)
-    wanted = graph.build(filled, None, options)
+    wanted = build(filled, None, options)
     with bundle.writing_files(places, wishes.force) as (text, binary):
         progress(f"writing {places[0].name} and {places[1].name}")
         write_prototxt(filled, text)
@@ -103,7 +103,7 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
             text.write_bytes(definition.read_bytes())
             options = wishes.options
             warnings = (*warnings, f"{places[0].name} is {definition.name} as it is: {LACKING}")
-        again = graph.build(read_prototxt(text), read_caffemodel(binary), options)
+        again = build(read_prototxt(text), read_caffemodel(binary), options)
         _verify(again, wanted, names, state)
     values = sum(array.size for array in again.accounts.arrays.values())
     return Written(*places, len(again.wanted), values, fitted.outputs, (*warnings, *again.accounts.warnings))
@@ -112,7 +112,7 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
 def _says(text: Path, wanted: Graph, options: Options) -> bool:
     """Whether a prototxt that was written defines the network: of a fork's fields not all can be."""
     try:
-        return same_layers(graph.build(read_prototxt(text), None, options), wanted)
+        return same_layers(build(read_prototxt(text), None, options), wanted)
     except GraphError:
         return False
 
@@ -147,7 +147,7 @@ def _sources(source: Path, wishes: Wishes) -> tuple[Path, Path]:
 
 def _hollow(net: NetDef, options: Options) -> NetDef:
     """Blobs of the right shapes that take no memory: what is shared, and how weights are called, shows with them."""
-    wanted = graph.build(net, None, options).wanted
+    wanted = build(net, None, options).wanted
     return NetDef("", net.source, tuple(LayerDef(want.name, "", blobs=_zeros(want.shapes)) for want in wanted))
 
 
@@ -174,7 +174,7 @@ def _fit(net: NetDef, hollow: Graph, names: Mapping[str, str], state: State, sou
     outputs = _outputs(hollow, names, state)
     fitted = _with_outputs(net, hollow, outputs)
     try:
-        found = graph.build(fitted, None, options)
+        found = build(fitted, None, options)
     except GraphError as fault:
         changed = ", ".join(f"'{name}' {now} instead of {before}" for name, (before, now) in outputs.items())
         problems.add(f"with the outputs that the weights have ({changed}) the network is not valid: {fault}")

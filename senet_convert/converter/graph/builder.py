@@ -13,10 +13,9 @@ from ...proto.netdef import MAX_AXES, MAX_COUNT
 from ..layers import Layer, LayerFault, View
 from ..layers.base import Shape
 from ..layers.registry import Registry
-from . import passes
+from .draft import Draft, Dropped
 from .fields import Fields
 from .missing import Producers
-from .passes import Dropped
 from .weights import Wanted
 
 DROPOUT_RATIO = 0.5  # Caffe's default
@@ -42,7 +41,7 @@ class Builder:
     here, 'blob\\0version', and `final_names` gives the public ones.
     """
 
-    def __init__(self, draft: passes.Draft, problems: Problems, kinds: Registry) -> None:
+    def __init__(self, draft: Draft, problems: Problems, kinds: Registry) -> None:
         self.draft = draft
         self.problems = problems
         self.kinds = kinds

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 from ...errors import Problems, listed
 from ...proto import LayerDef
 from ...proto.netdef import MAX_AXES, MAX_COUNT, Shape
-
-if TYPE_CHECKING:
-    from .passes import Draft
+from .draft import Draft, Input
 
 # Layers that bring data in. At inference their tops are the network's inputs.
 DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}) | frozenset(
     {"AnnotatedData", "DenseImageData", "ImageLabelmapData", "ImageSegData", "SegData", "VideoData"}  # of forks
 )
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of the network. `shape` is None where neither file nor person gives it, or after a problem."""
-
-    blob: str
-    shape: Shape | None
-    by: str  # who brings it: "layer 'data' (HDF5Data)", or the header
 
 
 # ---- the passes ------------------------------------------------------------------------------------------------------

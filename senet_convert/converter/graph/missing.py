@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from ...errors import SHOWN, listed
 from ...proto import LayerDef
-from .passes import Draft
+from .draft import Draft
 
 
 class Producers:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ...errors import GraphError, Problems, listed
 from ...proto import LayerDef, NetDef, Rule, State
-from ...proto.netdef import Shape, named_by_solver
+from ...proto.netdef import named_by_solver
 from ..layers import LAYERS
-from .inputs import Input, data_to_inputs, shape_inputs
+from .draft import Draft, Dropped, Options
+from .inputs import data_to_inputs, shape_inputs
 
 if TYPE_CHECKING:
-    from ..layers.base import Layer
+    pass
 
 # Losses, with the layer that gives a loss's predictions at inference (None: its bottom is the prediction).
 LOSSES: Mapping[str, str | None] = {
@@ -46,42 +47,6 @@ SINKS = frozenset({"Accuracy", "HDF5Output", "Silence"}) | frozenset(
 )
 # Caffe's name for the tops of the Split layers that it inserts itself: <blob>_<layer>_<index>_split_<number>
 _INSERTED = re.compile(r".+_\d+_split_\d+")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person says about the network: its state, and the shapes of inputs that the files leave open.
-
-    The key None of `input_shapes` is a shape given without a name: for every input that lacks one. `layers` are layer
-    types of the person's own, beside ours and those of installed packages. `ignore_fields` names fields of the
-    definition to pass over, for which the person takes the responsibility.
-    """
-
-    state: State = State()
-    input_shapes: Mapping[str | None, Shape] = field(default_factory=lambda: MappingProxyType({}))
-    layers: Mapping[str, type[Layer]] = field(default_factory=lambda: MappingProxyType({}))
-    ignore_fields: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A layer or blob of the file that inference does not run, and why."""
-
-    name: str
-    type: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A network between two passes."""
-
-    net: NetDef
-    options: Options
-    layers: tuple[LayerDef, ...]
-    excluded: tuple[LayerDef, ...] = ()
-    inputs: tuple[Input, ...] = ()
-    dropped: tuple[Dropped, ...] = ()
 
 
 def run(net: NetDef, options: Options, problems: Problems) -> Draft:

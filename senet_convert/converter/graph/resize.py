@@ -8,9 +8,9 @@ from ...errors import ConvertError
 from ...proto import LayerDef, NetDef
 from ..layers.base import times
 from ..layers.pooling import Pooling
-from . import graph
+from .build import build
+from .draft import Options
 from .graph import Graph, Node
-from .passes import Options
 
 GLOBAL = {"pooling_param": {"pool": "AVE", "global_pooling": True}}
 
@@ -21,7 +21,7 @@ def resized(net: NetDef, options: Options, size: int) -> tuple[NetDef, Options, 
     AVE poolings whose fixed kernel covers the whole map become global. Raises ConvertError where the network has no
     image input, or its last AVE pooling is neither such a one nor global.
     """
-    plain = graph.build(net, None, options)
+    plain = build(net, None, options)
     shape = plain.shapes[plain.inputs[0]]
     if len(plain.inputs) != 1 or len(shape) != 4:
         raise ConvertError(f"{net.source}: --size is for a network with one input (N, C, H, W)")

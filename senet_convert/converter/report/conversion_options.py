@@ -12,8 +12,8 @@ from typing import Any
 from ...deploy.runtime.session import Session
 from ...errors import ConvertError
 from ...proto import State
+from ..graph.draft import Options
 from ..graph.graph import Graph
-from ..graph.passes import Options
 from ..layers import Layer
 
 KEY = "options"  # in the metadata of the ONNX file, and in the report

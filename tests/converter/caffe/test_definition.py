@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from senet_convert.converter.caffe.definition import inference, same_layers, write_definition
-from senet_convert.converter.graph.graph import build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.metadata import preprocessing
 from senet_convert.errors import GraphError
 from senet_convert.proto import State, read_caffemodel, read_prototxt

@@ -18,8 +18,8 @@ from senet_convert.converter.caffe import to_caffe
 from senet_convert.converter.caffe.to_caffe import Wishes, Written
 from senet_convert.converter.convert import Wishes as Conversion
 from senet_convert.converter.convert import convert
-from senet_convert.converter.graph.graph import build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.layers.arithmetic import AbsVal
 from senet_convert.converter.layers.base import Array, Shape
 from senet_convert.errors import CheckError, ConvertError, ReadError, WeightsError

@@ -7,7 +7,7 @@ import pytest
 
 from senet_convert.converter.caffe.upgrade import modern, upgrade
 from senet_convert.converter.convert import Wishes, convert
-from senet_convert.converter.graph.graph import build
+from senet_convert.converter.graph.build import build
 from senet_convert.errors import ConvertError, ReadError
 from senet_convert.proto import is_text, read_caffemodel, read_prototxt
 from tests.nets import definition

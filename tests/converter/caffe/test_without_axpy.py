@@ -10,8 +10,9 @@ import torch
 from senet_convert.converter import runner
 from senet_convert.converter.caffe.definition import inference
 from senet_convert.converter.caffe.without_axpy import stock
-from senet_convert.converter.graph.graph import Graph, build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.proto import NetDef, read_caffemodel, read_prototxt
 from tests.nets import INPUT, SE_NET, definition, write
 

@@ -15,7 +15,8 @@ from senet_convert.converter.check.compare import Check, Subject, compare
 from senet_convert.converter.check.reference_file import read_reference
 from senet_convert.converter.check.tolerance import FAMILY, FLOOR, GENERIC, ONNX, REFERENCE
 from senet_convert.converter.export.onnx import all_blobs, export
-from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.errors import CheckError
 from senet_convert.proto import caffe_pb2, read_caffemodel
 from tests.nets import INPUT, write

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from senet_convert.converter.families import FAMILIES, Match, build, match, run_with_taps
+from senet_convert.converter.graph.build import build as build_graph
 from senet_convert.converter.graph.graph import Graph
-from senet_convert.converter.graph.graph import build as build_graph
 from senet_convert.converter.layers.pooling import Pooling
 from senet_convert.converter.network import realise
 from senet_convert.converter.runner import GraphModule, lower

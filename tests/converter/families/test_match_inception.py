@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from senet_convert.converter.families import Conv, InceptionBlock, Pool, match
-from senet_convert.converter.graph.graph import build as build_graph
+from senet_convert.converter.graph.build import build as build_graph
 from senet_convert.proto import NetDef
 
 from . import configs

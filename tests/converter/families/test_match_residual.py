@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senet_convert.converter.families import Block, Conv, Pool, ResidualConfig, match, stage
-from senet_convert.converter.graph.graph import build as build_graph
+from senet_convert.converter.graph.build import build as build_graph
 from senet_convert.proto import NetDef, ParamSpec
 
 from . import configs

@@ -29,7 +29,7 @@ from senet_convert.converter.families import (
     senet154,
     stage,
 )
-from senet_convert.converter.graph.graph import build as build_graph
+from senet_convert.converter.graph.build import build as build_graph
 
 from .caffe_nets import inception_net, residual_net
 

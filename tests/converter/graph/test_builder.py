@@ -5,7 +5,8 @@ from time import process_time
 
 import pytest
 
-from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.errors import GraphError
 from tests.nets import INPUT, SE_NET, definition, write
 

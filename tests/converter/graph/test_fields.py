@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from senet_convert.cli import main
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.graph.fields import WITHOUT_EFFECT, WITHOUT_EFFECT_AS
-from senet_convert.converter.graph.graph import Graph, build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.layers.activation import ReLU
 from senet_convert.errors import GraphError
 from senet_convert.proto import caffe_pb2, read_caffemodel

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.converter.graph.graph import Graph, build, describe
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph, describe
 from senet_convert.errors import GraphError, WeightsError
 from senet_convert.proto import caffe_pb2, read_caffemodel
 from tests.nets import INPUT, SE_NET, blob, definition, write

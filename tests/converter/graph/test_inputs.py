@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from senet_convert.converter.graph import passes
-from senet_convert.converter.graph.graph import build
-from senet_convert.converter.graph.passes import Draft, Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Draft, Options
 from senet_convert.errors import GraphError, Problems
 from tests.nets import INPUT, definition
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.converter.graph.graph import build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
 from senet_convert.errors import GraphError
 from senet_convert.proto import State
 from tests.nets import INPUT, definition

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.converter.graph import passes
-from senet_convert.converter.graph.passes import Draft, Options
+from senet_convert.converter.graph.draft import Draft, Options
 from senet_convert.converter.layers import LAYERS
 from senet_convert.errors import GraphError, Problems
 from senet_convert.proto import State

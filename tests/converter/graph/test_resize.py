@@ -10,7 +10,7 @@ import pytest
 from senet_convert import demo
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.converter.engines import GENERIC, TORCH, engines
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.graph.resize import resized
 from senet_convert.converter.report import released
 from senet_convert.deploy.model import Model

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.errors import GraphError
 from senet_convert.proto import Blob, LayerDef, NetDef, caffe_pb2, read_caffemodel, read_prototxt
 from tests.nets import INPUT, SE_NET, Files, blob, write

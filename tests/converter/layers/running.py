@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from senet_convert.converter.export.onnx import OPSETS, all_blobs, export
-from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.runner import lower, to_tensors
 from senet_convert.deploy.runtime.session import Session, newest_opset
 from senet_convert.proto import Blob, LayerDef, NetDef

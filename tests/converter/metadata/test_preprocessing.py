@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.converter.graph.graph import build
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.metadata.preprocessing import settled, stated
 from senet_convert.deploy.images.preprocess import Preprocess
 from senet_convert.errors import ConvertError, ReadError

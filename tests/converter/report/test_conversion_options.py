@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.layers.activation import ReLU
 from senet_convert.converter.report import conversion_options
 from senet_convert.converter.report.conversion_options import Recorded

@@ -14,7 +14,8 @@ from senet_convert.converter.check.compare import Check
 from senet_convert.converter.check.tolerance import ONNX, REFERENCE, BlobCheck
 from senet_convert.converter.check.written_weights import Landed
 from senet_convert.converter.export.onnx import export
-from senet_convert.converter.graph.graph import Graph, build
+from senet_convert.converter.graph.build import build
+from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.report import report
 from senet_convert.deploy.labels.classes import Classes
 from tests.nets import INPUT, SE_NET, definition, write

@@ -13,7 +13,7 @@ import pytest
 
 from senet_convert import bundle, demo
 from senet_convert.converter import convert
-from senet_convert.converter.graph.passes import Options
+from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.report import released
 from senet_convert.deploy.runtime.session import Session
 
