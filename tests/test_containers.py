@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .dockerfile import ROOT, Stage, stages
+from .dockerfile import Stage, stages
+from .paths import ROOT
 
 FILES = ("Dockerfile", "Dockerfile.cuda")
 COMPILERS = ("gcc", "g++", "build-essential", "make", "cmake", "-dev")

@@ -9,8 +9,7 @@ import pytest
 
 from fuzz import campaign, guided, mutate
 from senet_convert.errors import ReadError
-
-GOLDEN = Path(__file__).parent / "golden"
+from tests.paths import GOLDEN
 
 
 def test_damaged_networks_are_converted_or_refused(tmp_path: Path) -> None:

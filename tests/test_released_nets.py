@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from senet_convert.converter import families
@@ -11,8 +9,9 @@ from senet_convert.converter.graph.build import build
 from senet_convert.converter.report.released import Release, releases
 from senet_convert.converter.report.report import describe
 from senet_convert.proto import read_prototxt
+from tests.paths import SHARED
 
-PROTOTXTS = Path(__file__).parents[2] / "shared" / "released"
+PROTOTXTS = SHARED / "released"
 
 
 @pytest.mark.skipif(not PROTOTXTS.is_dir(), reason="the released prototxts are not at hand")

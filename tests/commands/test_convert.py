@@ -157,7 +157,7 @@ def test_a_failed_check_is_told_though_it_is_written(
 # Stops in the middle of writing, long enough to be interrupted there.
 SLOW = """
 import sys, time
-from senet_convert.converter import report
+from senet_convert.converter.report import report
 original = report.make
 def slow(*args):
     print("writing", flush=True)

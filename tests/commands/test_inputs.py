@@ -144,8 +144,8 @@ def stuck(*_):
 module.{2} = stuck
 shared.GRACE = {3}
 """
-HASHING = HANGING.format("converter", "released", "identify", 600)  # for the digests, as on a drive that is gone
-DECODING = HANGING.format("deploy", "loader", "read", 0.5)  # in a thread of a pool, which unwinding waits for
+HASHING = HANGING.format("converter.report", "released", "identify", 600)  # for the digests, as on a drive that is gone
+DECODING = HANGING.format("deploy.images", "loader", "read", 0.5)  # in a thread of a pool, which unwinding waits for
 
 
 def test_a_read_that_hangs_holds_up_neither_a_signal_nor_a_refusal(files: Files, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from senet_convert.cli import main
 from senet_convert.proto import read_caffemodel
 from tests.nets import SE_NET, write
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.paths import GOLDEN
 
 
 def inspect(*args: object) -> Any:

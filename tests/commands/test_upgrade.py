@@ -7,8 +7,9 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
+from tests.paths import GOLDEN
 
-LEGACY = Path(__file__).parents[1] / "golden" / "legacy_v1"
+LEGACY = GOLDEN / "legacy_v1"
 
 
 def invoke(*args: object) -> Result:

@@ -25,8 +25,7 @@ from senet_convert.deploy.runtime.session import Session, newest_opset
 from senet_convert.errors import CheckError, ConvertError
 from senet_convert.proto import caffe_pb2
 from tests.nets import INPUT, SE_NET, Files, write
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.paths import GOLDEN
 
 
 def silent(_: str) -> None:

@@ -21,9 +21,10 @@ from senet_convert.converter.layers.registry import from_file, merged
 from senet_convert.errors import ConvertError, GraphError
 from senet_convert.proto import caffe_pb2, read_prototxt
 from tests.nets import INPUT, blob
+from tests.paths import DOCS
 
-DOCS = (Path(__file__).parents[2] / "docs" / "custom_layers.md").read_text(encoding="utf-8")
-EXAMPLE = next(block for block in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL))
+PAGE = (DOCS / "custom_layers.md").read_text(encoding="utf-8")
+EXAMPLE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 CONV = """layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
         convolution_param { num_output: 4 kernel_size: 3 } }
 """

@@ -11,10 +11,10 @@ import torch
 from senet_convert.converter.graph.build import build
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.proto import read_caffemodel, read_prototxt
+from tests.paths import GOLDEN
 
 from .layers.running import Values, close, onnx_values, torch_values
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.parent for path in GOLDEN.glob("*/net.caffemodel") if (path.parent / "outputs.npz").exists())
 TOLERANCE = 5e-5  # of a blob's largest value; another BLAS moves Caffe's own numbers by up to 5e-6
 # What counts, compares or only moves values must be the same to the bit.

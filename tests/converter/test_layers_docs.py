@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from senet_convert.converter.graph.fields import WITHOUT_EFFECT, WITHOUT_EFFECT_AS
 from senet_convert.converter.layers import LAYERS
 from senet_convert.proto import caffe_pb2
+from tests.paths import DOCS
 
-DOCS = (Path(__file__).parents[2] / "docs" / "layers.md").read_text(encoding="utf-8")
-ROWS = {cells[0]: cells for cells in (re.split(r" *(?<!\\)\| *", line.strip("|\n ")) for line in DOCS.splitlines())}
+PAGE = (DOCS / "layers.md").read_text(encoding="utf-8")
+ROWS = {cells[0]: cells for cells in (re.split(r" *(?<!\\)\| *", line.strip("|\n ")) for line in PAGE.splitlines())}
 
 
 def test_every_type_is_listed_and_nothing_else() -> None:
@@ -22,7 +22,7 @@ def test_every_type_is_listed_and_nothing_else() -> None:
 
 
 def test_types_of_forks_stand_apart() -> None:
-    first, second = DOCS.split("## Of forks")
+    first, second = PAGE.split("## Of forks")
     noted = {name for name, kind in LAYERS.items() if kind.note}
     assert all(f"\n| {name} |" in second for name in noted)
     assert "\n| Convolution |" in first
@@ -44,5 +44,5 @@ def test_message_and_parameters_of_a_type(name: str) -> None:
 
 def test_fields_without_effect_are_listed() -> None:
     wanted = [*WITHOUT_EFFECT, *(f"{name}: {str(value).lower()}" for name, value in WITHOUT_EFFECT_AS.items())]
-    table = DOCS.split("## Fields of forks that change nothing")[1]
+    table = PAGE.split("## Fields of forks that change nothing")[1]
     assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == wanted

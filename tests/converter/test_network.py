@@ -13,8 +13,7 @@ from senet_convert.converter.network import find_prototxt, prototxt_of, realise
 from senet_convert.errors import ConvertError, ReadError, WeightsError
 from senet_convert.proto import read_caffemodel
 from tests.nets import INPUT, SE_NET, write
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.paths import GOLDEN
 
 
 def test_load_gives_caffes_numbers() -> None:

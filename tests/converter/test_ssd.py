@@ -17,11 +17,12 @@ from senet_convert.converter.graph.build import build
 from senet_convert.deploy.runtime.session import Session
 from senet_convert.proto import caffe_pb2, read_prototxt
 from tests.nets import Files, blob
+from tests.paths import DOCS
 
 from .layers.test_detection_output import CASES, detections, given
 from .layers.test_prior_box import priors
 
-DOCS = Path(__file__).parents[2] / "docs" / "layers.md"
+PAGE = DOCS / "layers.md"
 HEAD = """
 layer {{ name: "{map}_loc" type: "Convolution" bottom: "{map}" top: "{map}_loc"
         convolution_param {{ num_output: {loc} kernel_size: 3 pad: 1 }} }}
@@ -191,7 +192,7 @@ def test_the_recipe_of_the_docs(files: Files, tmp_path: Path) -> None:
     prototxt.write_text(DEPLOY[: DEPLOY.index('layer { name: "detection_out"')], encoding="utf-8")
     run(files.caffemodel, "--prototxt", prototxt, "-o", tmp_path / "heads")
     run(files.caffemodel, "-o", tmp_path / "whole")
-    (code,) = re.findall(r"```python\n(.*?def detect.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?def detect.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     recipe: dict[str, Any] = {}
     exec(code, recipe)
     x = np.random.default_rng(2).normal(0, 50, (2, 3, 40, 48)).astype(np.float32)
@@ -208,7 +209,7 @@ def test_the_recipe_of_the_docs(files: Files, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "model"), CASES)
 def test_the_recipe_knows_every_parameter(text: str, model: dict[str, Any]) -> None:
-    (code,) = re.findall(r"```python\n(.*?def detect.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?def detect.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     recipe: dict[str, Any] = {}
     exec(code, recipe)
     names = {"code": "code_type", "target": "in_target", "share": "share_location", "nms": "nms_threshold"}
@@ -220,7 +221,7 @@ def test_the_recipe_knows_every_parameter(text: str, model: dict[str, Any]) -> N
 
 def test_the_recipes_adaptive_suppression() -> None:
     """ApplyNMSFast: each box that stays lowers the threshold, while it is above a half."""
-    (code,) = re.findall(r"```python\n(.*?def detect.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?def detect.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     recipe: dict[str, Any] = {}
     exec(code, recipe)
     boxes = np.asarray([[0, 0, 1, 1], [2, 2, 3, 3], [0, 0, 1, 0.6], [4, 4, 5, 5], [4, 4, 5, 4.6]])

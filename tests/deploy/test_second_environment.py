@@ -18,7 +18,8 @@ import pytest
 
 from bench.running import free_ports
 
-from ..dockerfile import ROOT, build, stages
+from ..dockerfile import build, stages
+from ..paths import ROOT
 
 VARIABLE = "SENET_CONVERT_SECOND_VENV"
 IMPORTS = """

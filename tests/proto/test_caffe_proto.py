@@ -9,8 +9,8 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from senet_convert.proto import caffe_pb2
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROTO = "senet_convert/proto/caffe.proto"
 
 

@@ -12,9 +12,10 @@ from senet_convert.converter.graph.build import build
 from senet_convert.errors import ConvertError, GraphError, ReadError
 from senet_convert.proto import NetDef, hdf5, kinds, read_caffemodel, read_prototxt
 from senet_convert.proto.write import write_caffemodel
+from tests.paths import GOLDEN
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
-GOLDEN = Path(__file__).parents[1] / "golden" / "hdf5_weights"
+CASE = GOLDEN / "hdf5_weights"
 
 
 def write(folder: Path, **blobs: Any) -> Path:
@@ -79,14 +80,14 @@ def test_values_come_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_the_reference_network_fits_its_prototxt() -> None:
-    weights = read_caffemodel(GOLDEN / "net.caffemodel.h5")
-    built = build(read_prototxt(GOLDEN / "deploy.prototxt"), weights)
+    weights = read_caffemodel(CASE / "net.caffemodel.h5")
+    built = build(read_prototxt(CASE / "deploy.prototxt"), weights)
     assert built.accounts.blobs == 8
     assert built.accounts.unused == ()
 
 
 def test_a_snapshot_alone_is_refused(tmp_path: Path) -> None:
-    weights = read_caffemodel(GOLDEN / "net.caffemodel.h5")
+    weights = read_caffemodel(CASE / "net.caffemodel.h5")
     with pytest.raises(
         GraphError, match=r"net\.caffemodel\.h5: it holds weights but no definitions .*HDF5.*--prototxt"
     ):
@@ -95,7 +96,7 @@ def test_a_snapshot_alone_is_refused(tmp_path: Path) -> None:
 
 def test_without_h5py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    said = fails(GOLDEN / "net.caffemodel.h5")
+    said = fails(CASE / "net.caffemodel.h5")
     assert "HDF5" in said
     assert "pip install 'senet-convert[hdf5]'" in said
     assert "binary caffemodel" in said
@@ -211,12 +212,12 @@ def test_other_hdf5_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [8, 9, 50, 96, 1000, 5000])
 def test_a_file_cut_short_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "net.h5"
-    path.write_bytes((GOLDEN / "net.caffemodel.h5").read_bytes()[:size])
+    path.write_bytes((CASE / "net.caffemodel.h5").read_bytes()[:size])
     assert "a damaged HDF5 file" in fails(path)
 
 
 def test_only_hdf5_files_are_taken_for_such(tmp_path: Path) -> None:
-    assert hdf5.is_hdf5(GOLDEN / "net.caffemodel.h5")
+    assert hdf5.is_hdf5(CASE / "net.caffemodel.h5")
     path = tmp_path / "x"
     path.write_bytes(kinds.HDF5[:-1])
     assert not hdf5.is_hdf5(path)

@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from senet_convert.errors import ReadError
 from senet_convert.proto import LayerDef, NetDef, ParamSpec, caffe_pb2, read_caffemodel, read_prototxt, v0, v1
 from senet_convert.proto.tree import fields
+from tests.paths import GOLDEN
 
 from .reference import message_class
 
@@ -353,9 +354,6 @@ def test_the_three_forms_of_a_network_are_the_same(tmp_path: Path) -> None:
     ]
     found = [summary(both(tmp_path, form).layers[0]) for form in forms]
     assert found[0] == found[1] == found[2]
-
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("case", ["legacy_v0", "legacy_v1"])

@@ -16,11 +16,11 @@ from senet_convert.errors import ConvertError
 from senet_convert.proto import Blob, LayerDef, NetDef, ParamSpec, Rule, State, read_caffemodel, read_prototxt
 from senet_convert.proto.tree import FORK_NUMBERS
 from senet_convert.proto.write import to_text, write_caffemodel, write_prototxt
+from tests.paths import GOLDEN
 
 from .reference import message_class
 from .test_text import NETWORKS
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LEGACY = ("legacy_v0", "legacy_v1")
 SAVED = sorted(path.parent.name for path in GOLDEN.glob("*/net.caffemodel") if path.parent.name not in LEGACY)
 IGNORED = ("source", "line", "comments", "faults")

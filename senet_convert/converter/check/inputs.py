@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ...deploy.images.images import Image, read_image
 from ...deploy.images.preprocess import IMAGE, Preprocess
 from ...errors import ConvertError, each
-from ..export import image_input
 from ..graph.graph import Graph
 from ..layers.base import times
 from . import synthetic
@@ -49,7 +48,7 @@ def prepare(graph: Graph, preprocess: Preprocess | None, images: Sequence[Path],
         read = each(partial(read_image, path, preprocess.channels) for path in images)
         return _on_pictures(graph, preprocess, read, f"{len(images)} images")
     if preprocess and preprocess.input == IMAGE:
-        made = [picture[:, :, ::-1] for picture in image_input.samples(graph, preprocess)]
+        made = [picture[:, :, ::-1] for picture in synthetic.samples(graph, preprocess)]
         return _on_pictures(graph, preprocess, made, "smooth synthetic pictures")
     mean, scale = (preprocess.mean, preprocess.scale) if preprocess else ((), 1.0)
     described = "smooth synthetic pictures" if preprocess else "synthetic inputs"

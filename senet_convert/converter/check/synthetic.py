@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...deploy.images.preprocess import Preprocess
 from ..graph.graph import Graph
 
 COUNT, MOST = 2, 16  # pictures where the batch is free: more of small ones, so that no blob holds just a few values
 ENOUGH = COUNT * 3 * 224 * 224  # values
 OCTAVES = ((2, 8), (4, 4), (8, 2), (16, 1))  # cells along the longer side, weight
 CONTRAST = 14  # tenths
+# Sides of the pictures for the check of a model that takes any size, as multiples of the network's input: landscape,
+# portrait, so small that it grows, nearly square, tiny, long.
+SIDES = ((1.37, 2.21), (2.83, 1.19), (0.41, 0.29), (1.03, 1.07), (0.05, 0.17), (3.1, 1.01))
+LEAST = 3  # of these
 
 
 def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint8]:
@@ -38,6 +44,20 @@ def smooth(name: str, height: int, width: int, channels: int) -> NDArray[np.uint
     mean = total // sum(weight for _, weight in OCTAVES)
     clipped: NDArray[np.uint8] = np.clip(128 + (mean - 128) * CONTRAST // 10, 0, 255).astype(np.uint8)
     return clipped
+
+
+def samples(graph: Graph, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
+    """Smooth pictures for the check, uint8 (H, W, C), as many as `inputs` would make.
+
+    Of any size they are `LEAST` or more, and no more than there are `SIDES`.
+    """
+    (name,) = graph.inputs
+    count, channels, height, width = inputs(graph)[name].shape
+    sides: Sequence[tuple[int, int]] = [(height, width)] * count
+    if preprocess.any_size:
+        few = SIDES[: count if graph.batched[name][0] == 1 else max(count, LEAST)]
+        sides = [(max(1, round(height * down)), max(1, round(width * across))) for down, across in few]
+    return [smooth(f"{name}/{i}", *side, channels) for i, side in enumerate(sides)]
 
 
 def _grid(length: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

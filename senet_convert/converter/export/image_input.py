@@ -16,7 +16,6 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ...deploy.images.preprocess import IMAGE, Preprocess
 from ...errors import ConvertError
-from ..check import synthetic
 from ..graph.graph import Graph
 from ..layers.base import times
 from .nodes import Front
@@ -24,11 +23,6 @@ from .onnx import OnnxModel
 from .opencv_resize import resized_and_cropped
 
 Array = NDArray[Any]
-
-# Sides of the pictures for the check of a model that takes any size, as multiples of the network's input: landscape,
-# portrait, so small that it grows, nearly square, tiny, long.
-SIDES = ((1.37, 2.21), (2.83, 1.19), (0.41, 0.29), (1.03, 1.07), (0.05, 0.17), (3.1, 1.01))
-LEAST = 3  # of these
 
 
 def preprocess_for(graph: Graph, found: Preprocess | None, any_size: bool = False) -> Preprocess:
@@ -86,20 +80,6 @@ def take_images(model: OnnxModel, preprocess: Preprocess) -> OnnxModel:
     graph.node.extend([*front.nodes, *own])
     definition.metadata_props.add(key="input", value=IMAGE)
     return OnnxModel(definition, {**model.initializers, **front.constants})
-
-
-def samples(graph: Graph, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
-    """Smooth pictures for the check, uint8 (H, W, C), as many as `pictures.inputs` would make.
-
-    Of any size they are `LEAST` or more, and no more than there are `SIDES`.
-    """
-    (name,) = graph.inputs
-    count, channels, height, width = synthetic.inputs(graph)[name].shape
-    sides: Sequence[tuple[int, int]] = [(height, width)] * count
-    if preprocess.any_size:
-        few = SIDES[: count if graph.batched[name][0] == 1 else max(count, LEAST)]
-        sides = [(max(1, round(height * down)), max(1, round(width * across))) for down, across in few]
-    return [synthetic.smooth(f"{name}/{i}", *side, channels) for i, side in enumerate(sides)]
 
 
 def _renamed(nodes: Any, name: str) -> str:

@@ -13,8 +13,8 @@ from senet_convert.errors import GraphError
 from senet_convert.proto import State, read_caffemodel, read_prototxt
 from senet_convert.proto.write import to_text
 from tests.nets import SE_NET, definition, write
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.parent for path in GOLDEN.glob("*/net.caffemodel"))
 
 TRAINING = """

@@ -26,8 +26,8 @@ from senet_convert.errors import CheckError, ConvertError, ReadError, WeightsErr
 from senet_convert.proto import read_caffemodel, read_prototxt
 from senet_convert.proto.write import write_caffemodel, write_prototxt
 from tests.nets import INPUT, Files, write
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 FAMILIES = ("se_resnet", "se_resnext", "senet154_style", "se_bn_inception")
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/net.caffemodel"))
 

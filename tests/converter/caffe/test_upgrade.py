@@ -11,8 +11,8 @@ from senet_convert.converter.graph.build import build
 from senet_convert.errors import ConvertError, ReadError
 from senet_convert.proto import is_text, read_caffemodel, read_prototxt
 from tests.nets import definition
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LEGACY = ("legacy_v0", "legacy_v1")
 
 

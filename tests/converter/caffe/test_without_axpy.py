@@ -15,8 +15,8 @@ from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.proto import NetDef, read_caffemodel, read_prototxt
 from tests.nets import INPUT, SE_NET, definition, write
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 WITH_AXPY = ("se_resnet", "se_resnext", "senet154_style", "combine_arith")
 
 

@@ -20,12 +20,13 @@ from senet_convert.converter.graph.graph import Graph
 from senet_convert.errors import CheckError
 from senet_convert.proto import caffe_pb2, read_caffemodel
 from tests.nets import INPUT, write
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "se_resnet"
+CASE = GOLDEN / "se_resnet"
 
 
 def golden() -> Graph:
-    weights = read_caffemodel(GOLDEN / "net.caffemodel")
+    weights = read_caffemodel(CASE / "net.caffemodel")
     return build(weights, weights)
 
 
@@ -139,7 +140,7 @@ def test_other_best_classes_are_named(tmp_path: Path) -> None:
 
 
 def caffes_blobs() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / "inputs.npz") as inputs, np.load(GOLDEN / "outputs.npz") as outputs:
+    with np.load(CASE / "inputs.npz") as inputs, np.load(CASE / "outputs.npz") as outputs:
         return {**inputs, **outputs}
 
 
@@ -150,7 +151,7 @@ def test_a_persons_own_caffe_is_held_against_the_truth(tmp_path: Path) -> None:
     # This golden is of other weights: every blob behind the first convolution differs.
     check = compare(subject(graph, tmp_path), {"data": read["data"]}, "the reference", read)
     assert REFERENCE in check.engines
-    with np.load(GOLDEN / "outputs.npz") as outputs:
+    with np.load(CASE / "outputs.npz") as outputs:
         assert check.passed == (not any(REFERENCE in blob.over() for blob in check.blobs))
         assert {blob.blob for blob in check.blobs if REFERENCE in blob.errors} == set(outputs.files) - {"data"}
     blobs["conv3_1_3x3"] = blobs["conv3_1_3x3"] * np.float32(1.01)

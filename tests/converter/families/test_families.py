@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +16,11 @@ from senet_convert.converter.layers.pooling import Pooling
 from senet_convert.converter.network import realise
 from senet_convert.converter.runner import GraphModule, lower
 from senet_convert.proto import LayerDef, NetDef, read_caffemodel, read_prototxt
+from tests.paths import GOLDEN
 
 from . import configs
 from .caffe_nets import inception_net, residual_net
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = {
     "se_resnet": ("SE-ResNet", 36),
     "se_resnext": ("SE-ResNeXt", 36),

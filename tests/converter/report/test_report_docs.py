@@ -16,8 +16,9 @@ from senet_convert.converter import convert
 from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.report import released
 from senet_convert.deploy.runtime.session import Session
+from tests.paths import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs" / "report.md"
+PAGE = DOCS / "report.md"
 DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "prob" top: "prob" }\n'
 NAMED_BY_DATA = {
     "network.inputs": "<blob>",
@@ -64,7 +65,7 @@ def _convert(caffemodel: Path, prototxt: Path, folder: Path, wishes: convert.Wis
 
 def documented() -> dict[str, str]:
     """Key -> type, from the tables of the page."""
-    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \| .+ \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def keys(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -101,7 +102,7 @@ def test_values_have_the_documented_types(report: dict[str, Any]) -> None:
 
 
 def test_the_documented_version_is_the_current_one(report: dict[str, Any]) -> None:
-    assert f"version {report['report_version']} of `report.json`" in DOCS.read_text(encoding="utf-8")
+    assert f"version {report['report_version']} of `report.json`" in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_reference_has_its_own_budget(report: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ import pytest
 from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.validation.validate import Wishes, validate
+from tests.paths import DOCS
 
-DOCS = (Path(__file__).parents[2] / "docs" / "validate.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "validate.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def result(model: Model, images: ImageSet) -> dict[str, Any]:
 
 def documented(section: str) -> set[str]:
     """The keys in the first column of a section's table."""
-    text = DOCS.split(f"## {section}\n")[1].split("\n## ")[0]
+    text = PAGE.split(f"## {section}\n")[1].split("\n## ")[0]
     return {key for row in re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
 
 
@@ -37,5 +37,5 @@ def test_the_diagnosis_too(result: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", ["engines", "agreement"])
 def test_keys_of_engines(key: str, result: dict[str, Any]) -> None:
-    row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{key}` | list"))
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{key}` | list"))
     assert set(result[key][0]) <= set(re.findall(r"`(\w+)`", row))
