@@ -53,7 +53,7 @@ class _Main(click.Group):
             of_default = default.shell_complete(ctx, incomplete) if default else []
             return [*of_all, *(item for item in of_default if item.value not in {other.value for other in of_all})]
         commands = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
-        return [CompletionItem(incomplete, type="file"), *commands]  # bash forgets what stands before files
+        return [CompletionItem(incomplete or "*", type="file"), *commands]  # bash forgets what stands before files
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         args = _command_first(args)

@@ -53,7 +53,6 @@ DEPLOY: Mapping[str, frozenset[str]] = {
     "deploy.model": frozenset({"bundle", "deploy.runtime", "deploy.labels", "deploy.images"}),
     "deploy.classify": frozenset({"deploy.model", "deploy.runtime", "deploy.labels", "deploy.images"}),
     "deploy.validation": frozenset({"deploy.model", "deploy.runtime", "deploy.labels", "deploy.images"}),
-    "deploy.tables": frozenset({"deploy.model", "deploy.classify", "deploy.validation"}),
     "deploy.serve": frozenset({"bundle", "deploy.model", "deploy.runtime", "deploy.labels", "deploy.images"}),
 }
 RULES: Mapping[str, frozenset[str]] = {

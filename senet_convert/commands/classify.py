@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from .inputs import BUNDLE, files
-from .outputs import results
-from .shared import engine, fail, open_model, refusals, talk
+from .shared.inputs import BUNDLE, files
+from .shared.options import engine, open_model, talk
+from .shared.outputs import results
+from .shared.refusals import fail, refusals
 
 
 @click.command("classify")
@@ -38,7 +39,7 @@ def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbo
                 plain = [answer.plain(loaded.classes) for answer in answers]
                 click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
             else:
-                from ..deploy.tables import print_answers
+                from .shared.tables import print_answers
 
                 print_answers(answers, loaded)
         faults = [f"{answer.image}: {answer.fault}" for answer in answers if answer.fault]

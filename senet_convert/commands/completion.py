@@ -8,12 +8,6 @@ from click.shell_completion import get_completion_class
 from ..cli import main
 
 PROGRAM, VARIABLE = "senet-convert", "_SENET_CONVERT_COMPLETE"
-# What click's scripts get wrong, and right: fish cuts an explanation off at its first comma; zsh loses empty values,
-# and then no longer knows which values belong together.
-REPAIRS = {
-    "fish": ('(string split ","', '(string split --max 1 ","'),
-    "zsh": ("in ${response};", 'in "${(@)response}";'),
-}
 
 
 @click.command("completion")
@@ -29,5 +23,4 @@ def command(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:  # never: the choices are click's own
         raise click.UsageError(f"no completion for {shell}")
-    script = kind(main, {}, PROGRAM, VARIABLE).source()
-    click.echo(script.replace(*REPAIRS[shell]) if shell in REPAIRS else script)
+    click.echo(kind(main, {}, PROGRAM, VARIABLE).source())

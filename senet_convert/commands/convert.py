@@ -9,9 +9,12 @@ from typing import Any
 
 import click
 
-from .inputs import CAFFEMODEL, FILE, REFERENCE
-from .outputs import results
-from .shared import Labels, Mean, Number, network, options, progress_on_stderr, refusals, summary, talk, warn
+from .shared.inputs import CAFFEMODEL, FILE, REFERENCE
+from .shared.messages import progress_on_stderr, summary, warn
+from .shared.options import network, options, talk
+from .shared.outputs import results
+from .shared.param_types import Labels, Mean, Number
+from .shared.refusals import refusals
 
 
 @click.command("convert")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from .outputs import results
-from .shared import progress_on_stderr, refusals, summary, talk
+from .shared.messages import progress_on_stderr, summary
+from .shared.options import talk
+from .shared.outputs import results
+from .shared.refusals import refusals
 
 
 @click.command("demo")
@@ -28,7 +30,7 @@ def command(output: Path, force: bool, as_json: bool, quiet: bool, verbose: bool
             with results(f"; {output} is written"):
                 click.echo(json.dumps({"folder": str(output), **plain, "report": outcome.result.report}, indent=1))
         elif not quiet:
-            from ..tables import print_demo
+            from .shared.tables import print_demo
 
             summary(output, outcome.result.report)
             print_demo(outcome)

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from .inputs import NETWORK
-from .outputs import results
-from .shared import network, options, progress_on_stderr, refusals, talk, warn
+from .shared.inputs import NETWORK
+from .shared.messages import progress_on_stderr, warn
+from .shared.options import network, options, talk
+from .shared.outputs import results
+from .shared.refusals import refusals
 
 
 @click.command("inspect")
@@ -32,6 +34,6 @@ def command(file: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any)
             if as_json:
                 click.echo(json.dumps(found, indent=1, ensure_ascii=False))
             else:
-                from ..tables import print_network
+                from .shared.tables import print_network
 
                 print_network(found)

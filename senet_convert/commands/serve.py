@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from .inputs import TOML
-from .outputs import results
-from .shared import refusals
+from .shared.inputs import TOML
+from .shared.outputs import results
+from .shared.refusals import refusals
 
 
 class _Option(click.Option):

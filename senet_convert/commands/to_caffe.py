@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from .inputs import FILE, PROTOTXT, PYTHON, STATE
-from .shared import own_layers, progress_on_stderr, refusals, talk, warn
+from .shared.inputs import FILE, PROTOTXT, PYTHON, STATE
+from .shared.messages import progress_on_stderr, warn
+from .shared.options import own_layers, talk
+from .shared.refusals import refusals
 
 
 @click.command("to-caffe")

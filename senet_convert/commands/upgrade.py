@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from .inputs import NETWORK, PROTOTXT
-from .shared import progress_on_stderr, refusals, talk, warn
+from .shared.inputs import NETWORK, PROTOTXT
+from .shared.messages import progress_on_stderr, warn
+from .shared.options import talk
+from .shared.refusals import refusals
 
 
 @click.command("upgrade")

@@ -11,9 +11,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .inputs import BUNDLE, CAFFEMODEL, FILE, FOLDER, PROTOTXT, PYTHON
-from .outputs import on_terminal, results
-from .shared import engine, fail, open_model, own_layers, refusals, talk
+from .shared.inputs import BUNDLE, CAFFEMODEL, FILE, FOLDER, PROTOTXT, PYTHON
+from .shared.options import engine, open_model, own_layers, talk
+from .shared.outputs import on_terminal, results
+from .shared.refusals import fail, refusals
 
 ENGINES = ("onnx", "torch", "caffe-generic")
 
@@ -137,7 +138,7 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
             if as_json:
                 click.echo(json.dumps(outcome.plain(), indent=1, ensure_ascii=False))
             else:
-                from ..deploy.tables import print_outcome
+                from .shared.tables import print_outcome
 
                 print_outcome(outcome, given["worst"])
         verdict = outcome.verdict

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from senet_convert.commands.shared.tables import print_outcome
 from senet_convert.deploy.images.imagesets import ImageSet
 from senet_convert.deploy.images.loader import Item
 from senet_convert.deploy.model import Model, Published
-from senet_convert.deploy.tables import print_outcome
 from senet_convert.deploy.validation.validate import Outcome, Wishes, validate
 from senet_convert.errors import ConvertError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.commands.outputs import results
+from senet_convert.commands.shared.outputs import results
 from senet_convert.errors import ConvertError
 from tests.nets import write
 
@@ -33,6 +33,6 @@ def test_what_was_done_all_the_same_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_names_that_are_not_utf8_are_printed_escaped() -> None:
-    code = "from senet_convert.commands.outputs import results\nwith results(): print('caf\\udce9')"
+    code = "from senet_convert.commands.shared.outputs import results\nwith results(): print('caf\\udce9')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": "utf-8"})
     assert done.stdout == b"caf\\udce9\n"

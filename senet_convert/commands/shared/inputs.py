@@ -10,8 +10,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import each
-from ..files import require_file
+from ...errors import each
+from ...files import require_file
 
 _GIVEN = f"{__name__}.given"  # in click's notes of a run: the files that were given, each with its type
 
@@ -43,8 +43,10 @@ class File(click.ParamType[Any]):
 
 
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completion by file names, of what is not always one."""
-    return [CompletionItem(incomplete, type="file")]
+    """Completion by file names, of what is not always one. The shell looks them up; a value that is empty would be lost
+    in zsh, and all that follow be out of step.
+    """
+    return [CompletionItem(incomplete or "*", type="file")]
 
 
 FILE, FOLDER = File(), File(folders=True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import ConvertError
+from ...errors import ConvertError
 
 
 @contextmanager

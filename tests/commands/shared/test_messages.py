@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.status import Status
 
-from senet_convert.commands.shared import progress_on_stderr
+from senet_convert.commands.shared.messages import progress_on_stderr
 
 
 def test_file_names_in_progress_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.nets import Files
 
-from .running import invoke
+from ..running import invoke
 
 # Every place where a command takes a file; FILE stands for it, NET for a caffemodel that is there.
 DOORS: dict[str, Sequence[str]] = {
@@ -136,13 +136,13 @@ def test_a_pipe_is_refused_while_nobody_writes_to_it(tmp_path: Path, words: Sequ
 # A program in which a function, senet_convert.{0}.{1}.{2}, hangs in a read; {3} seconds are left for tidying up.
 HANGING = """
 import time
-from senet_convert.commands import shared
+from senet_convert.commands.shared import refusals
 from senet_convert.{0} import {1} as module
 def stuck(*_):
     print("reading\\n", end="", flush=True)
     time.sleep(600)
 module.{2} = stuck
-shared.GRACE = {3}
+refusals.GRACE = {3}
 """
 HASHING = HANGING.format("converter.report", "released", "identify", 600)  # for the digests, as on a drive that is gone
 DECODING = HANGING.format("deploy.images", "loader", "read", 0.5)  # in a thread of a pool, which unwinding waits for

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from senet_convert import tables
+from senet_convert.commands.shared import tables
 from senet_convert.converter.convert import Result
 from senet_convert.converter.graph.draft import Options
 from senet_convert.converter.inspect import inspect

@@ -1,0 +1,1 @@
+"""What several commands need: options, types of values, files, refusals, messages, tables."""
