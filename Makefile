@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format proto clean
+.PHONY: demo test lint format proto lock clean
 
 demo: $(STAMP)  ## convert the embedded network and reproduce Caffe's results on its images
 	$(BIN)/senet-convert demo
@@ -23,6 +23,15 @@ format: $(STAMP)
 
 proto: $(STAMP)  ## regenerate the Python code of caffe.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. senet_convert/proto/caffe.proto
+
+# With hashes, for the images; the versions are those of constraints.txt. senet-convert itself is built from its source.
+COMPILE := -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
+	--no-emit-index-url --no-emit-options --no-emit-trusted-host --upgrade --constraint constraints.txt
+lock: $(STAMP)  ## write locks/ anew
+	$(BIN)/python $(COMPILE) -o locks/build.txt locks/build.in
+	$(BIN)/python $(COMPILE) --extra cpu --extra grpc --extra otel -o locks/serve-cpu.txt pyproject.toml
+	$(BIN)/python $(COMPILE) --extra gpu --extra grpc --extra otel -o locks/serve-cuda.txt pyproject.toml
+	sed -i '/^senet-convert @/d; /^#/d; /^$$/d' locks/*.txt
 
 # torch is installed first, and pinned: any other version would bring gigabytes of CUDA with it.
 $(STAMP): pyproject.toml constraints.txt

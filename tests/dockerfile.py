@@ -72,7 +72,7 @@ def _placed(word: str, folder: Path) -> str:
 
 def _copy(source: Path, target: Path, into: bool) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         return
     place = target / source.name if into else target
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -56,19 +56,47 @@ def test_what_is_copied_is_there_and_sent_to_the_builder(both: tuple[Stage, Stag
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_extras_bring_no_torch(both: tuple[Stage, Stage]) -> None:
-    (extras,) = re.findall(r'"/source\[([\w,]+)\]"', " ".join(both[0].all("RUN")))
+LOCKS = {"Dockerfile": "serve-cpu.txt", "Dockerfile.cuda": "serve-cuda.txt"}
+
+
+def pins(lock: str) -> dict[str, tuple[str, int]]:
+    """Package -> its version, and how many hashes are taken for it."""
+    rows = re.split(r"\n(?=\S)", (ROOT / "locks" / lock).read_text(encoding="utf-8").strip())
+    parted = [row.partition("==") for row in rows]
+    return {name: (rest.split()[0], rest.count("--hash=sha256:")) for name, _, rest in parted}
+
+
+@pytest.mark.parametrize(("file", "lock"), LOCKS.items())
+def test_packages_come_by_their_hashes_and_bases_by_their_digests(file: str, lock: str) -> None:
+    installs = [step for step in stages(ROOT / file)[0].all("RUN") if " pip install " in step]
+    outside = [step for step in installs if "--no-index" not in step]
+    assert [re.findall(r"--require-hashes -r /source/(\S+)", step) for step in outside] == [[lock], ["build.txt"]]
+    assert all(count for _, count in (pins(lock) | pins("build.txt")).values())
+    assert re.search(r"^ARG \w+=[\w.-]+@sha256:[0-9a-f]{64}$", (ROOT / file).read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("lock", [*LOCKS.values(), "build.txt"])
+def test_locks_hold_the_versions_that_are_tested(lock: str) -> None:
+    tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M))
+    locked = pins(lock)
+    assert {name: version for name, (version, _) in locked.items() if tested.get(name, version) != version} == {}
+    assert len(locked) > 10
+
+
+@pytest.mark.parametrize(("lock", "engine"), [("serve-cpu.txt", "cpu"), ("serve-cuda.txt", "gpu")])
+def test_locks_hold_what_serving_needs_and_no_torch(lock: str, engine: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    words = " ".join(one for extra in extras.split(",") for one in project["optional-dependencies"][extra])
-    assert "torch" not in words
-    assert "grpc" in words
+    extras = project["optional-dependencies"]
+    needed = [one for extra in (engine, "serve", "grpc", "otel") for one in extras[extra]] + project["dependencies"]
+    names = {re.match(r"[\w.-]+", one)[0].lower() for one in needed if not one.startswith("senet-convert")}  # type: ignore[index]
+    assert names - set(pins(lock)) == set()
+    assert "torch" not in pins(lock)
 
 
 def test_cuda_versions_belong_together() -> None:
     text = (ROOT / "Dockerfile.cuda").read_text(encoding="utf-8")
     assert re.search(r"ARG CUDA=13\.\d", text), "onnxruntime-gpu 1.31 is built for CUDA 13"
-    assert '"onnxruntime-gpu==1.31.*"' in text
-    assert "onnxruntime==1.31." in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert pins("serve-cuda.txt")["onnxruntime-gpu"][0].startswith("1.31.")
 
 
 def test_an_image_is_built_from_its_own_folder() -> None:

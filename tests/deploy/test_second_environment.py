@@ -70,6 +70,14 @@ def test_serving_needs_no_torch(environment: Path, bundle: Path, digits: Path, t
         assert "is not installed; install senet-convert[all]" in run(command, *words, code=1).stderr
 
 
+def test_the_image_says_what_is_in_it(environment: Path) -> None:
+    listed = json.loads((environment.parent / "sbom.cdx.json").read_text(encoding="utf-8"))
+    versions = {part["name"]: part["version"] for part in listed["components"]}
+    assert listed["bomFormat"] == "CycloneDX"
+    assert {"onnxruntime", "numpy", "senet-convert", "starlette"} <= set(versions)
+    assert f"onnxruntime=={versions['onnxruntime']}" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
 def test_the_image_serves_and_stops(environment: Path, bundle: Path, digits: Path, tmp_path: Path) -> None:
     """As ENTRYPOINT, CMD and HEALTHCHECK have it."""
     final = stages(ROOT / "Dockerfile")[1]
