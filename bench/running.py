@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 START = 120.0  # seconds until a server must be ready
-_COMMAND = (sys.executable, "-c", "from senet_convert.cli import main; main()", "serve")
+COMMAND = (sys.executable, "-c", "from senet_convert.cli import main; main()")
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Server:
 
 
 @contextmanager
-def serving(*options: object, log: Path) -> Iterator[Server]:
+def serving(*options: object, log: Path, command: Sequence[str] = COMMAND) -> Iterator[Server]:
     """`senet-convert serve` with `options`, on two free ports. Raises RuntimeError: it does not become ready."""
     port, grpc_port = free_ports(2)
-    words = [*_COMMAND, *map(str, options), "--port", str(port), "--grpc-port", str(grpc_port)]
+    words = [*command, "serve", *map(str, options), "--port", str(port), "--grpc-port", str(grpc_port)]
     with started(words, port, "/v2/health/ready", log, grpc_port) as server:
         yield server
 

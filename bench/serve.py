@@ -7,6 +7,7 @@ and in turn; figures are medians over the rounds. In each round:
   again. The aim: at most 2 ms more than the bare session.
 - throughput: 16 clients that each ask as soon as they have their answer, over HTTP and over gRPC; then the bare session
   at the batch sizes that the server ran, in the same mix. The aim: at least 0.95 of the bare session.
+- the same of another version of senet-convert, where --baseline COMMAND starts it, and the ratios between the two.
 - peers, where --peers DIR has their environments; they compute with the same threads:
 
       python -m venv DIR/litserve && DIR/litserve/bin/pip install litserve onnxruntime
@@ -23,12 +24,13 @@ import argparse
 import asyncio
 import base64
 import json
+import shlex
 import signal
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +57,8 @@ PEERS = {  # name -> path that answers when it is ready, and options beside mode
     "litserve": ("/health", ()),
     "kserve": ("/v2/health/ready", ("--http_port={port}", "--enable_grpc=false")),
 }
+BASELINE = "baseline_"  # before the names of its figures
+NAMED = [("server", "http"), ("server", "grpc"), ("baseline", f"{BASELINE}http"), ("baseline", f"{BASELINE}grpc")]
 STRETCH, WARM = 20, 3  # requests of one kind, one after the other
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
@@ -113,6 +117,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of load in a round")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--runs", type=int, default=3, help="of the bare session at each batch size in a round")
+    parser.add_argument("--baseline", metavar="COMMAND", help="another senet-convert, to compare with")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="folder of the peers' environments")
     args, options = parser.parse_known_args()
     file = model_file(args.bundle).resolve()
@@ -120,41 +125,62 @@ def main() -> None:
     figures = Figures()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        own = stack.enter_context(serving(f"{MODEL}={args.bundle}", *options, log=folder / "own.log"))
+        model = f"{MODEL}={args.bundle}"
+        servers = {"": stack.enter_context(serving(model, *options, log=folder / "own.log"))}
+        if args.baseline:
+            command = shlex.split(args.baseline)
+            servers[BASELINE] = stack.enter_context(serving(model, *options, log=folder / "old.log", command=command))
         peers = {name: stack.enter_context(peer) for name, peer in _peers(args.peers, file, folder)}
         for server in peers.values():
             server.signal(signal.SIGSTOP)  # asleep, but in its turn
         print(f"{usable_cores()} cores, {file}, {args.clients} clients, median of {args.rounds} rounds")
         for _ in range(args.rounds):
-            asyncio.run(_round(args, bare, quiet, own, figures))
+            asyncio.run(_round(args, bare, quiet, servers, figures))
             for name, server in peers.items():
                 with server.awake():
                     asyncio.run(_peer_round(args, name, server, bare, figures))
     _report(figures, peers)
 
 
-async def _round(args: argparse.Namespace, bare: Bare, quiet: Bare, own: Server, figures: Figures) -> None:
-    """Latency and throughput of the own server, beside the bare session."""
+async def _round(
+    args: argparse.Namespace, bare: Bare, quiet: Bare, servers: Mapping[str, Server], figures: Figures
+) -> None:
+    """Latency and throughput of the servers, beside the bare session."""
     ways: dict[str, Connect] = {"http": _http(_v2(bare)), "grpc": _grpc(bare)}
     spinning, waiting = await _latencies(args.requests, [_bare(bare), _bare(quiet)])
-    alone, *others = await _latencies(args.requests, [_bare(bare), *[await ways[way](own) for way in ways]])
+    each = [(f"{name}{way}", connect, server) for name, server in servers.items() for way, connect in ways.items()]
+    alone, *others = await _latencies(
+        args.requests, [_bare(bare), *[await connect(server) for _, connect, server in each]]
+    )
     figures.add(bare_p50=_ms(spinning, 50), quiet_p50=_ms(waiting, 50))
     figures.add(beside_p50=_ms(alone, 50), beside_p99=_ms(alone, 99))
-    for way, took in zip(ways, others, strict=True):
+    for (way, _, _), took in zip(each, others, strict=True):
         figures.add(**{f"{way}_p50": _ms(took, 50), f"{way}_p99": _ms(took, 99)})
         figures.add(**{f"{way}_extra": _ms(took, 50) - _ms(alone, 50)})
-    for way, connect in ways.items():
-        asks = [await connect(own) for _ in range(args.clients)]
-        (before, ran), start = await _runs(own), time.perf_counter()
-        speed = await _load(asks, args.seconds)
-        (after, running), elapsed = await _runs(own), time.perf_counter() - start
-        sizes = {size: count - before.get(size, 0) for size, count in after.items() if count > before.get(size, 0)}
-        same = bare.speed(sizes, args.runs)
-        mean = sum(size * count for size, count in sizes.items()) / sum(sizes.values())
-        figures.add(**{f"{way}_speed": speed, f"{way}_same": same, f"{way}_ratio": speed / same, f"{way}_mean": mean})
-        figures.add(**{f"{way}_busy": (running - ran) / elapsed})
+    for way, connect, server in each:
+        figures.add(
+            **{f"{way}_{name}": value for name, value in (await _throughput(args, bare, connect, server)).items()}
+        )
+    if BASELINE in servers:
+        for way in ways:
+            for kind in ("p50", "speed"):
+                ours, theirs = (figures.found[f"{name}{way}_{kind}"][-1] for name in ("", BASELINE))
+                figures.add(**{f"{way}_{kind}_against": ours / theirs})
     figures.add(bare_1=1 / bare.seconds(1, 5 * args.runs), quiet_1=1 / quiet.seconds(1, 5 * args.runs))
     figures.add(bare_16=16 / bare.seconds(16, args.runs), quiet_16=16 / quiet.seconds(16, args.runs))
+
+
+async def _throughput(args: argparse.Namespace, bare: Bare, connect: Connect, server: Server) -> dict[str, float]:
+    """Images/s of many clients, what ran for them, and the bare session at the same batch sizes."""
+    asks = [await connect(server) for _ in range(args.clients)]
+    (before, ran), start = await _runs(server), time.perf_counter()
+    speed = await _load(asks, args.seconds)
+    (after, running), elapsed = await _runs(server), time.perf_counter() - start
+    sizes = {size: count - before.get(size, 0) for size, count in after.items() if count > before.get(size, 0)}
+    same = bare.speed(sizes, args.runs)
+    mean = sum(size * count for size, count in sizes.items()) / sum(sizes.values())
+    busy = (running - ran) / elapsed
+    return {"speed": speed, "same": same, "ratio": speed / same, "mean": mean, "busy": busy}
 
 
 async def _peer_round(args: argparse.Namespace, name: str, server: Server, bare: Bare, figures: Figures) -> None:
@@ -171,21 +197,25 @@ def _report(figures: Figures, peers: dict[str, Server]) -> None:
     figures.show("bare session, quiet threads", "quiet_p50", "ms p50")
     figures.show("bare session, between requests", "beside_p50", "ms p50")
     figures.show("bare session, between requests", "beside_p99", "ms p99")
-    for way in ("http", "grpc"):
+    for name, way in NAMED:
         for share in ("p50", "p99"):
-            figures.show(f"server, {way}", f"{way}_{share}", f"ms {share}")
-        figures.show(f"server, {way}, beyond the bare session", f"{way}_extra", "ms p50")
+            figures.show(f"{name}, {way[-4:]}", f"{way}_{share}", f"ms {share}")
+        figures.show(f"{name}, {way[-4:]}, beyond the bare session", f"{way}_extra", "ms p50")
+    for way in ("http", "grpc"):
+        figures.show(f"server / baseline, {way}", f"{way}_p50_against", "")
     print("Throughput")
     for kind in ("bare", "quiet"):
         for size in (1, 16):
             words = f"{'bare session' if kind == 'bare' else 'bare session, quiet threads'}, batch {size}"
             figures.show(words, f"{kind}_{size}", "images/s")
-    for way in ("http", "grpc"):
-        figures.show(f"server, {way}", f"{way}_speed", "images/s")
-        figures.show(f"server, {way}: images in a run", f"{way}_mean", "on average")
+    for name, way in NAMED:
+        figures.show(f"{name}, {way[-4:]}", f"{way}_speed", "images/s")
+        figures.show(f"{name}, {way[-4:]}: images in a run", f"{way}_mean", "on average")
         figures.show("  share of the time that the model runs", f"{way}_busy", "")
         figures.show("  bare session, the same batch sizes", f"{way}_same", "images/s")
-        figures.show("  server / bare session", f"{way}_ratio", "")
+        figures.show(f"  {name} / bare session", f"{way}_ratio", "")
+    for way in ("http", "grpc"):
+        figures.show(f"server / baseline, {way}", f"{way}_speed_against", "")
     for name in PEERS:
         if name not in peers:
             print(f"  {name}: no environment; see --help")
@@ -203,7 +233,7 @@ def _bare(bare: Bare) -> Ask:
 
 def _http(request: bytes) -> Connect:
     async def connect(server: Server) -> Ask:
-        connection = await wire.Connection.open(server.port)
+        connection = wire.Kept(server.port)
 
         async def ask() -> None:
             answer = await connection.ask(request)

@@ -75,6 +75,24 @@ class Connection:
         self._writer.transport.abort()
 
 
+class Kept:
+    """A connection that is opened again where the server has closed it meanwhile, as servers do with idle ones."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: Connection | None = None
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send, and wait for the answer. Raises OSError or asyncio.IncompleteReadError: a new connection gives none."""
+        if self._connection is not None:
+            try:
+                return await self._connection.ask(request)
+            except (OSError, asyncio.IncompleteReadError):
+                self._connection.close()
+        self._connection = await Connection.open(self._port)
+        return await self._connection.ask(request)
+
+
 def encode(path: str, body: bytes = b"", method: str = "", **headers: object) -> bytes:
     """A request as it goes over the wire; header names with _ for -. The method is POST where there is a body."""
     lines = [f"{method or ('POST' if body else 'GET')} {path} HTTP/1.1", "Host: localhost"]
