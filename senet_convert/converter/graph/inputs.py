@@ -8,7 +8,7 @@ from math import prod
 from ...errors import Problems, listed
 from ...proto import LayerDef
 from ...proto.netdef import MAX_AXES, MAX_COUNT, Shape
-from .draft import Draft, Input
+from .draft import Draft, Dropped, Input
 
 # Layers that bring data in. At inference their tops are the network's inputs.
 DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}) | frozenset(
@@ -23,14 +23,17 @@ def data_to_inputs(draft: Draft, problems: Problems) -> Draft:
     """Tops of data layers and names of the old header become inputs.
 
     A snapshot of a training net has only the TRAIN phase's data layers: where nothing else brings a blob that is read,
-    an excluded data layer does, wherever it stands.
+    an excluded data layer does, wherever it stands. Names of the header without dimensions count for nothing in Caffe
+    (UpgradeNetInput): here they stay where no layer brings the blob, so that the user can give its shape.
     """
     brought = {name for name, _ in draft.net.inputs} | {top for layer in draft.layers for top in layer.tops}
     read = {bottom for layer in draft.layers for bottom in layer.bottoms}
     restored = [
         layer for layer in draft.excluded if _is_data(layer) and any(top in read - brought for top in layer.tops)
     ]
-    inputs = [Input(name, shape, "the header's input") for name, shape in draft.net.inputs]
+    tops = {top for layer in (*restored, *draft.layers) for top in layer.tops if top not in layer.bottoms}
+    header = [Input(name, shape, "the header's input") for name, shape in draft.net.inputs]
+    inputs = [item for item in header if item.shape is not None or item.blob not in tops]
     made = {item.blob for item in inputs}
     early: dict[str, list[LayerDef]] = {}  # blob -> layers that read it before anything has made it
     kept = []
@@ -49,8 +52,10 @@ def data_to_inputs(draft: Draft, problems: Problems) -> Draft:
                 )
         inputs += _inputs_of(layer, problems)
     names = {layer.name for layer in restored}
-    dropped = tuple(item for item in draft.dropped if item.name not in names)
-    return replace(draft, layers=tuple(kept), inputs=tuple(inputs), dropped=dropped)
+    dropped = [item for item in draft.dropped if item.name not in names]
+    reason = "the header gives no dimensions for it, and a layer brings it"
+    dropped += [Dropped(item.blob, "input", reason) for item in header if item not in inputs]
+    return replace(draft, layers=tuple(kept), inputs=tuple(inputs), dropped=tuple(dropped))
 
 
 def shape_inputs(draft: Draft, problems: Problems) -> Draft:

@@ -40,6 +40,13 @@ class Wanted:
         kind = type(self.layer).__name__
         return f"layer '{self.name}' ({kind}, line {self.line})" if self.line else f"layer '{self.name}' ({kind})"
 
+    def complete(self, entry: LayerDef) -> bool:
+        """Whether an entry of a caffemodel holds all blobs that the layer needs, in their shapes."""
+        held = entry.blobs
+        return len(held) == len(self.shapes) and all(
+            blob.fits(shape) for blob, shape in zip(held, self.shapes, strict=True)
+        )
+
     def shared(self, index: int) -> str:
         """The name by which a blob is shared, of `param { name }`; '' where it is the layer's own."""
         return self.specs[index].name if index < len(self.specs) else ""
@@ -65,7 +72,8 @@ def assign(wanted: Sequence[Wanted], untold: Collection[str], file: NetDef, prob
     """
     source = {layer.name: layer for layer in file.layers}
     names = {want.name for want in wanted}
-    ambiguous = _refuse_ambiguous(wanted, file, problems)
+    warnings: list[str] = []
+    ambiguous = _refuse_ambiguous(wanted, file, problems, warnings)
     unused = [layer.name for layer in file.layers if layer.blobs and layer.name not in names.union(untold)]
     unlike = _refuse_unlike([want for want in wanted if want.name not in ambiguous], problems)
     told = [want for want in wanted if want.name not in ambiguous | unlike]
@@ -76,7 +84,6 @@ def assign(wanted: Sequence[Wanted], untold: Collection[str], file: NetDef, prob
     shared: dict[str, tuple[str, Array, str]] = {}
     arrays: dict[str, Array] = {}
     keys: dict[str, tuple[str, ...]] = {}
-    warnings: list[str] = []
     strange: list[str] = []
     doubts: dict[str, list[str]] = {}  # what layers say of their blobs -> these layers
     landed = values = 0
@@ -108,8 +115,13 @@ def assign(wanted: Sequence[Wanted], untold: Collection[str], file: NetDef, prob
     return Accounts(arrays, keys, tuple(unused), not strange, landed, values, tuple(warnings))
 
 
-def _refuse_ambiguous(wanted: Sequence[Wanted], file: NetDef, problems: Problems) -> set[str]:
-    """The names that do not tell which blobs belong to which layer."""
+def _refuse_ambiguous(wanted: Sequence[Wanted], file: NetDef, problems: Problems, warnings: list[str]) -> set[str]:
+    """The names that do not tell which blobs belong to which layer.
+
+    Of a layer that the file lists several times Caffe keeps the last (Net::CopyTrainedLayersFrom); each has to be
+    complete for that.
+    """
+    repeated: list[str] = []
     by_name: dict[str, list[Wanted]] = {}
     for want in wanted:
         by_name.setdefault(want.name, []).append(want)
@@ -132,13 +144,20 @@ def _refuse_ambiguous(wanted: Sequence[Wanted], file: NetDef, problems: Problems
                 f"{len(wants)} layers that need weights have one name, {places}; Caffe fills only the first of them. "
                 "Give each its own name, in the prototxt and in the caffemodel"
             )
-        if len(entries.get(name, ())) > 1:
+        if len(entries.get(name, ())) > 1 and len(wants) == 1 and all(wants[0].complete(one) for one in entries[name]):
+            repeated.append(f"'{name}' ({len(entries[name])} times)")
+        elif len(entries.get(name, ())) > 1:
             ambiguous.add(name)
             counts = listed([str(len(entry.blobs)) for entry in entries[name]])
             problems.add(
                 f"{file.source} names layer '{name}' {len(entries[name])} times, with {counts} blobs; Caffe wants each "
                 "to have what the network's layer has, and keeps the last"
             )
+    if repeated:
+        warnings.append(
+            f"{file.source} lists layers more than once, each time with all their blobs; the last one counts, as in "
+            f"Caffe: {listed(repeated)}"
+        )
     return ambiguous
 
 

@@ -52,6 +52,16 @@ def test_a_blob_is_brought_in_once(tmp_path: Path) -> None:
     assert problems == ["blob 'data' is brought in 2 times, by the header's input; keep one of them"]
 
 
+def test_a_header_without_dimensions_gives_way_to_the_layer_that_brings_the_blob(tmp_path: Path) -> None:
+    """Caffe drops it (UpgradeNetInput); where no layer brings the blob the user can still give its shape."""
+    draft, problems = run(tmp_path, 'input: "data"\n' + INPUT + RELU)
+    assert (problems, [item.by for item in draft.inputs]) == ([], ["layer 'data' (Input)"])
+    assert [(item.name, item.type) for item in draft.dropped] == [("data", "input")]
+    in_place = RELU.replace('top: "r"', 'top: "data"')
+    draft, problems = run(tmp_path, 'input: "data"\n' + in_place, SHAPE)
+    assert (problems, [item.by for item in draft.inputs]) == ([], ["the header's input"])
+
+
 def test_data_that_comes_too_late_is_named_with_its_readers(tmp_path: Path) -> None:
     second = RELU.replace('"r"', '"s"')
     _, problems = run(tmp_path, RELU + second + INPUT + RELU.replace('"r"', '"t"'))

@@ -215,8 +215,10 @@ def test_ambiguous_names_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("blobs", [0, 2])
-def test_a_name_that_stands_twice_in_the_file_is_refused(tmp_path: Path, first: bool, blobs: int) -> None:
+@pytest.mark.parametrize("blobs", [0, 1])
+def test_an_entry_that_lacks_blobs_beside_another_of_its_name_is_refused(
+    tmp_path: Path, first: bool, blobs: int
+) -> None:
     files = write(tmp_path)
     net = caffe_pb2.NetParameter.FromString(files.caffemodel.read_bytes())
     fc = next(layer for layer in net.layer if layer.name == "fc")
@@ -228,6 +230,23 @@ def test_a_name_that_stands_twice_in_the_file_is_refused(tmp_path: Path, first: 
         files.graph()
     assert "problems" not in str(caught.value)
     assert f"net.caffemodel names layer 'fc' 2 times, with {counts[0]}, {counts[1]} blobs" in str(caught.value)
+
+
+def test_of_a_layer_that_the_file_lists_twice_the_last_entry_counts(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    net = caffe_pb2.NetParameter.FromString(files.caffemodel.read_bytes())
+    again = caffe_pb2.NetParameter(layer=[next(layer for layer in net.layer if layer.name == "fc")])
+    last = again.layer[0].blobs[1]
+    last.data = np.full(last.shape.dim[0], 7.0, "<f4").tobytes()
+    files.caffemodel.write_bytes(net.SerializeToString() + again.SerializeToString())
+    accounts = files.graph().accounts
+    assert set(accounts.arrays["fc/bias"]) == {7.0}
+    assert [text for text in accounts.warnings if "'fc' (2 times)" in text and "the last one counts" in text]
+    last.data += np.float32(7.0).tobytes()
+    last.shape.dim[0] += 1
+    files.caffemodel.write_bytes(again.SerializeToString() + net.SerializeToString())
+    with pytest.raises(GraphError, match="names layer 'fc' 2 times"):  # the first entry fits no layer of the network
+        files.graph()
 
 
 def test_layers_without_a_name_are_refused(tmp_path: Path) -> None:
