@@ -24,20 +24,12 @@ from ..graph.build import build
 from ..graph.draft import Options
 from ..graph.graph import Graph
 from ..graph.weights import Wanted
-from ..layers import Layer
 from ..layers.base import times
-from ..layers.convolution import Convolution, InnerProduct
-from ..layers.normalise import BatchNorm
 from ..state_dict import State, read_state
 from .definition import inference, same_layers, settled
 from .without_axpy import stock as without_axpy
 
 LACKING = "its layers have fields that Caffe's format lacks"
-# How many outputs a layer has by the shape of its first blob.
-_OUTPUTS: Mapping[type[Layer], Callable[[Layer, Shape], int]] = {
-    Convolution: lambda _, shape: shape[0],
-    InnerProduct: lambda layer, shape: shape[1 if getattr(layer, "transpose", False) else 0],
-}
 
 
 @dataclass(frozen=True)
@@ -189,12 +181,11 @@ def _outputs(hollow: Graph, names: Mapping[str, str], state: State) -> dict[str,
     """Layers whose weights have another number of outputs than the definition: (before, now)."""
     found = {}
     for want in hollow.wanted:
-        count = _OUTPUTS.get(type(want.layer))
         first = state.get(names[hollow.accounts.keys[want.name][0]])
-        if count is None or first is None or first.ndim != len(want.shapes[0]):
+        if first is None or first.ndim != len(want.shapes[0]):
             continue
-        before, now = count(want.layer, want.shapes[0]), count(want.layer, first.shape)
-        if before != now:
+        before, now = want.layer.outputs(want.shapes[0]), want.layer.outputs(first.shape)
+        if before is not None and now is not None and before != now:
             found[want.name] = (before, now)
     return found
 
@@ -244,13 +235,11 @@ def _filled(
 
 
 def _blobs(want: Wanted, arrays: Sequence[np.ndarray]) -> tuple[Blob, ...]:
-    """BatchNorm's mean and variance stand as they are, to be divided by a factor of 1."""
-    if isinstance(want.layer, BatchNorm):
-        arrays = [*arrays, np.ones(1, "<f4")]
+    arrays = want.layer.to_blobs(arrays)
     if [array.size for array in arrays] != [prod(shape) for shape in want.shapes]:
         raise ConvertError(
-            f"layer '{want.name}' ({type(want.layer).__name__}) computes with other arrays than its blobs; how they "
-            "become blobs again is not known"
+            f"layer '{want.name}' ({type(want.layer).__name__}) computes with other arrays than its blobs, and "
+            "its type has no to_blobs, which says how they become blobs again"
         )
     return tuple(Blob(shape, array.reshape(-1)) for shape, array in zip(want.shapes, arrays, strict=True))
 

@@ -26,6 +26,7 @@ class ReLU(Layer):
     relu6: bool = False
 
     message: ClassVar[str] = "relu_param"
+    keeps_class_order: ClassVar[bool] = True
 
     def validate(self) -> None:
         """Caffe multiplies the slope by 0 for values above 0: an infinite one makes NaN of them."""
@@ -126,6 +127,7 @@ class Sigmoid(Layer):
     """Caffe's Sigmoid (sigmoid_layer.cpp); it saturates, it does not overflow."""
 
     message: ClassVar[str] = "sigmoid_param"
+    keeps_class_order: ClassVar[bool] = True
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""

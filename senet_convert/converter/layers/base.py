@@ -67,6 +67,7 @@ class Layer:
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
     open_axes: ClassVar[tuple[int, ...]] = ()  # axes of the tops whose length only the data tell; `shapes` says 1
+    keeps_class_order: ClassVar[bool] = False  # whether axis 1 of the top is the classes that axis 1 of the bottom is
     note: ClassVar[str] = ""  # which meaning is used, where forks of Caffe have several for one type: a warning
 
     @classmethod
@@ -126,6 +127,18 @@ class Layer:
     def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
         """The arrays that compute, from those in the file: one for each of `weight_names` that is in use."""
         return tuple(blobs)
+
+    def to_blobs(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """The blobs as Caffe stores them, from the arrays that compute: the inverse of `prepare`."""
+        return tuple(arrays)
+
+    def outputs(self, weight: Shape) -> int | None:
+        """The num_output that a first blob of this shape stands for; None for types that have no such parameter."""
+        return None
+
+    def class_axis(self, weight: Shape) -> int | None:
+        """Of a classifier, the axis of a weight of this shape along which the classes stand; None for other types."""
+        return None
 
     def doubt(self, blobs: Sequence[Array]) -> str:
         """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""

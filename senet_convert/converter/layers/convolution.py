@@ -158,6 +158,14 @@ class Convolution(Layer):
         """Of a layer without spatial axes: the same over one axis of length 1, which is what engines know."""
         return replace(self, kernel_size=(1,), stride=(), pad=(), dilation=())
 
+    def outputs(self, weight: Shape) -> int | None:
+        """The first axis."""
+        return weight[0]
+
+    def class_axis(self, weight: Shape) -> int | None:
+        """The first axis; in groups, rows are not free to move."""
+        return 0 if self.group == 1 else None
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own convolution."""
         rank = weights[0].ndim - 2
@@ -267,6 +275,14 @@ class InnerProduct(Layer):
         k = prod(bottoms[0][axis_of(self.axis, len(bottoms[0])) :])
         weight = (k, self.num_output) if self.transpose else (self.num_output, k)
         return (weight, (self.num_output,)) if self.bias_term else (weight,)
+
+    def outputs(self, weight: Shape) -> int | None:
+        """The first axis, transposed the second."""
+        return weight[1 if self.transpose else 0]
+
+    def class_axis(self, weight: Shape) -> int | None:
+        """The first axis, of a transposed matrix the second."""
+        return 1 if self.transpose and len(weight) == 2 else 0
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's linear."""

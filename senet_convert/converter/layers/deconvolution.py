@@ -26,6 +26,14 @@ class _EvenlyPadded(Convolution):
         if self.one_sided:
             raise LayerFault("pad_t, pad_b, pad_l and pad_r are for layers of type Convolution")
 
+    def outputs(self, weight: Shape) -> int | None:
+        """None: the number of outputs is not the first axis."""
+        return None
+
+    def class_axis(self, weight: Shape) -> int | None:
+        """None: no classifier."""
+        return None
+
 
 @dataclass(frozen=True)
 class Deconvolution(_EvenlyPadded):

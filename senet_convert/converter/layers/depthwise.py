@@ -38,6 +38,10 @@ class ConvolutionDepthwise(Convolution):
         """(num_output, 1, kernel...) and (num_output,)."""
         return self._of(bottoms[0]).weights(bottoms)
 
+    def class_axis(self, weight: Shape) -> int | None:
+        """None: each output is of one channel, and no classifier's."""
+        return None
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """As Convolution."""
         return self._of(tuple(bottoms[0].shape)).torch(bottoms, weights)
@@ -64,3 +68,7 @@ class DepthwiseConvolution(Convolution):
                 "each. Set group, or the type to ConvolutionDepthwise"
             )
         return super().weights(bottoms)
+
+    def class_axis(self, weight: Shape) -> int | None:
+        """None: each output is of one channel, and no classifier's."""
+        return None

@@ -67,6 +67,10 @@ class BatchNorm(Layer):
             scale = np.float32(0) if factor == 0 else np.float32(1) / factor
             return blobs[0] * scale, blobs[1] * scale
 
+    def to_blobs(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """Mean and variance as they are, to be divided by a factor of 1."""
+        return (*arrays, np.ones(1, "<f4"))
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In Caffe's order: subtract, then divide by the root."""
         x = bottoms[0]
@@ -89,6 +93,7 @@ class Softmax(Layer):
     axis: int = 1
 
     message: ClassVar[str] = "softmax_param"
+    keeps_class_order: ClassVar[bool] = True
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """As the bottom."""

@@ -22,6 +22,7 @@ class Reshape(Layer):
     num_axes: int = -1
 
     message: ClassVar[str] = "reshape_param"
+    keeps_class_order: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 
     def shares(self, bottoms: int) -> bool:
@@ -100,6 +101,7 @@ class Flatten(Layer):
     end_axis: int = -1
 
     message: ClassVar[str] = "flatten_param"
+    keeps_class_order: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 
     def shares(self, bottoms: int) -> bool:

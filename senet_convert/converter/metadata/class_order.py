@@ -15,10 +15,6 @@ from numpy.typing import NDArray
 from ...deploy.labels.classes import ORDERS, Classes, renumbering
 from ...errors import ConvertError
 from ..graph.graph import Graph, Node
-from ..layers.convolution import InnerProduct
-
-CLASSIFIERS = ("InnerProduct", "Convolution")
-SAME_ORDER = ("Softmax", "ReLU", "Sigmoid", "Flatten", "Reshape")  # layers that leave the classes in their places
 
 
 def speak(graph: Graph, classes: Classes, order: str) -> tuple[Graph, Classes]:
@@ -52,7 +48,7 @@ def speak(graph: Graph, classes: Classes, order: str) -> tuple[Graph, Classes]:
 def _classifier(graph: Graph, value: str, output: str) -> Node:
     """The layer whose rows are the classes of an output. Nothing but that output may depend on it."""
     producers = {made: node for node in graph.nodes for made in node.outputs}
-    while (node := producers.get(value)) is not None and node.type in SAME_ORDER and _keeps_classes(graph, node):
+    while (node := producers.get(value)) is not None and node.layer.keeps_class_order and _keeps_classes(graph, node):
         value = node.inputs[0]
         readers = {reader.name for reader in graph.readers[value]}
         if len(readers) > 1:
@@ -60,7 +56,7 @@ def _classifier(graph: Graph, value: str, output: str) -> Node:
                 f"--class-order: the classes at '{value}' are read by several layers ({', '.join(sorted(readers))}); "
                 "their order cannot be changed"
             )
-    if node is None or node.type not in CLASSIFIERS or len(node.outputs) > 1 or _shared(graph, node):
+    if node is None or _class_axis(graph, node) is None or len(node.outputs) > 1 or _shared(graph, node):
         kind = f"layer '{node.name}' ({node.type})" if node else "an input"
         raise ConvertError(f"--class-order: the output '{output}' comes from {kind}, not straight from a classifier")
     return node
@@ -72,16 +68,21 @@ def _keeps_classes(graph: Graph, node: Node) -> bool:
     return all(len(shape) > 1 and shape[1] == shapes[0][1] and set(shape[2:]) <= {1} for shape in shapes)
 
 
+def _class_axis(graph: Graph, node: Node) -> int | None:
+    """The axis of the classes in the node's first weight; None where it is no classifier."""
+    return node.layer.class_axis(graph.accounts.arrays[node.weights[0]].shape) if node.weights else None
+
+
 def _shared(graph: Graph, node: Node) -> bool:
-    """Does another layer use its weights, or is it grouped, so that rows are not free to move?"""
+    """Does another layer use its weights?"""
     others = {key for other in graph.nodes if other is not node for key in other.weights}
     mine = [graph.accounts.arrays[key] for key in node.weights]
     theirs = [graph.accounts.arrays[key] for key in others]
-    return getattr(node.layer, "group", 1) != 1 or any(np.may_share_memory(a, b) for a in mine for b in theirs)
+    return any(np.may_share_memory(a, b) for a in mine for b in theirs)
 
 
 def _permuted(node: Node, array: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:
-    axis = 1 if isinstance(node.layer, InnerProduct) and node.layer.transpose and array.ndim == 2 else 0
+    axis = node.layer.class_axis(array.shape) or 0
     if array.shape[axis] != len(table):
         raise ConvertError(f"--class-order: layer '{node.name}' has {array.shape[axis]} outputs, not {len(table)}")
     return np.ascontiguousarray(np.take(array, table, axis))

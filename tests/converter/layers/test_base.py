@@ -8,6 +8,10 @@ import torch
 
 from senet_convert.converter.layers import LAYERS
 from senet_convert.converter.layers.base import Layer
+from senet_convert.converter.layers.convolution import Convolution, InnerProduct
+from senet_convert.converter.layers.deconvolution import Deconvolution
+from senet_convert.converter.layers.depthwise import DepthwiseConvolution
+from senet_convert.converter.layers.normalise import BatchNorm
 from senet_convert.converter.runner import lower
 
 from .running import Refusal, layer, network, normal
@@ -55,3 +59,22 @@ def test_torch_forms_have_gradients(tmp_path: Path, kind: str) -> None:
     runner = lower(network(tmp_path, layer(kind, DIFFERENTIABLE[kind]), {"x0": x}, {})).double()
     bottom = torch.from_numpy(x.astype(np.float64)).requires_grad_()
     assert torch.autograd.gradcheck(runner, (bottom,), eps=1e-6, atol=1e-5)
+
+
+def test_arrays_become_blobs_again() -> None:
+    """What BatchNorm computes with stands in the file undivided, beside a factor of 1."""
+    blobs = (np.array([3, 5], "<f4"), np.array([2, 4], "<f4"), np.array([2], "<f4"))
+    arrays = BatchNorm().prepare(blobs)
+    again = BatchNorm().to_blobs(arrays)
+    assert [list(blob) for blob in again] == [[1.5, 2.5], [1, 2], [1]]
+    assert [list(array) for array in BatchNorm().prepare(again)] == [[1.5, 2.5], [1, 2]]
+
+
+def test_classifiers_say_where_the_classes_stand() -> None:
+    assert InnerProduct(num_output=3).class_axis((3, 7)) == 0
+    assert InnerProduct(num_output=3, transpose=True).class_axis((7, 3)) == 1
+    assert InnerProduct(num_output=3, transpose=True).outputs((7, 4)) == 4
+    assert Convolution(num_output=4, kernel_size=(1,)).outputs((5, 7, 1, 1)) == 5
+    assert Convolution(num_output=4, kernel_size=(1,), group=2).class_axis((4, 7, 1, 1)) is None
+    assert DepthwiseConvolution(num_output=4, kernel_size=(1,)).class_axis((4, 1, 1, 1)) is None
+    assert Deconvolution(num_output=4, kernel_size=(1,)).class_axis((4, 4, 1, 1)) is None
