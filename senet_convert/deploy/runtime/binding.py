@@ -30,10 +30,13 @@ class Binding:
         for name in self._outputs:
             self._binding.bind_output(name, device, number)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy the feeds in, run, copy the outputs out. Arrays have the shapes and types of the first feeds."""
+    def run(self, feeds: Mapping[str, Array], options: Any = None) -> dict[str, Array]:
+        """Copy the feeds in, run, copy the outputs out. Arrays have the shapes and types of the first feeds.
+
+        `options` are onnxruntime's RunOptions.
+        """
         for name, value in self._values.items():
             value.update_inplace(np.ascontiguousarray(feeds[name]))
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, options)
         found = [np.array(array) for array in self._binding.copy_outputs_to_cpu()]
         return dict(zip(self._outputs, found, strict=True))

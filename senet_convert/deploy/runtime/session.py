@@ -38,6 +38,27 @@ _DTYPES: dict[str, type[Any]] = {
 }
 
 
+class Run:
+    """One run of a session that can be ended from another thread.
+
+    onnxruntime looks between two nodes, inside of loops too, whether it is to end (RunOptions.terminate): a single long
+    node is finished first.
+    """
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+        self.options.log_severity_level = _SILENT  # a fault is raised, and the caller's to tell
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was told to end."""
+        return bool(self.options.terminate)
+
+    def end(self) -> None:
+        """Let the run fail at its next node."""
+        self.options.terminate = True
+
+
 class Session:
     """An ONNX model loaded for inference.
 
@@ -94,15 +115,22 @@ class Session:
         """The batch sizes that this session prefers; empty where any is as good as another."""
         return self.tuning.buckets if self.provider in providers.GPU else ()
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The wanted outputs (default: all), by name. Feeds are arrays of the inputs' shapes and types."""
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, run: Run | None = None
+    ) -> dict[str, Array]:
+        """The wanted outputs (default: all), by name. Feeds are arrays of the inputs' shapes and types.
+
+        With `run` it can be ended, which raises onnxruntime's own fault.
+        """
         names = list(self.outputs if outputs is None else outputs)
         given = {name: feeds[name] for name in self.inputs}
         if self.provider in providers.GPU and self._few_shapes:
-            return self.run_bound(given, names, "cuda")
-        return dict(zip(names, self._session.run(names, given), strict=True))
+            return self.run_bound(given, names, "cuda", run)
+        return dict(zip(names, self._session.run(names, given, run and run.options), strict=True))
 
-    def run_bound(self, feeds: Mapping[str, Array], names: Sequence[str], device: str) -> dict[str, Array]:
+    def run_bound(
+        self, feeds: Mapping[str, Array], names: Sequence[str], device: str, run: Run | None = None
+    ) -> dict[str, Array]:
         """As `run`, through buffers on `device` ('cpu' or 'cuda'); those of the last shapes and outputs are kept."""
         wanted = sorted(set(names))
         key = (device, *wanted, *((name, array.shape, array.dtype.str) for name, array in feeds.items()))
@@ -113,13 +141,14 @@ class Session:
                     del self._bindings[next(iter(self._bindings))]
                 binding = Binding(self._session, feeds, wanted, device, self.tuning.device)
             self._bindings[key] = binding  # the last one is the one used last
-            found = binding.run(feeds)
+            found = binding.run(feeds, run and run.options)
         return {name: found[name] for name in names}
 
-    def warm_up(self, batches: Sequence[int] = ()) -> None:
+    def warm_up(self, batches: Sequence[int] = (), run: Run | None = None) -> None:
         """Run once for each batch size (default: the buckets, else 1), so that the first request does not wait.
 
-        With TensorRT this builds the engines. A model with other free axes than the batch is left cold.
+        With TensorRT this builds the engines. A model with other free axes than the batch is left cold. With `run` it
+        can be ended.
         """
         for batch in batches or self.buckets or (1,):
             shapes = {
@@ -127,9 +156,8 @@ class Session:
                 for name, dims in self.shapes.items()
             }
             if all(dim is not None for dims in shapes.values() for dim in dims):
-                self.run(
-                    {name: np.zeros([dim or 0 for dim in dims], self.dtypes[name]) for name, dims in shapes.items()}
-                )
+                feeds = {name: np.zeros([dim or 0 for dim in dims], self.dtypes[name]) for name, dims in shapes.items()}
+                self.run(feeds, run=run)
 
 
 def _load(path: Path, options: Any, asked: str, tuning: Tuning, model: bytes | None) -> tuple[Any, str]:

@@ -36,10 +36,9 @@ def model_ready(hub: Hub, name: str, version: str = "") -> bool:
     if hub.draining:
         return False
     try:
-        hub.repository.get(name, version)
+        return hub.repository.get(name, version).ready
     except RequestError:
         return False
-    return True
 
 
 def model(repository: Repository, name: str, version: str = "") -> Json:

@@ -46,7 +46,8 @@ class Hub:
     @property
     def ready(self) -> bool:
         """May traffic be sent here?"""
-        return self.repository.ready and not self.draining
+        hopeless = any(running.batcher.hopeless for running in self.repository.all())
+        return self.repository.ready and not self.draining and not hopeless
 
     def admit(self, headers: Mapping[str, str]) -> None:
         """Look at the API key in `headers`, whose names are in lower case. Raises RequestError: NO_KEY."""

@@ -15,7 +15,7 @@ import pytest
 from senet_convert.deploy.runtime import providers
 from senet_convert.deploy.runtime.binding import Binding
 from senet_convert.deploy.runtime.providers import PROVIDERS, Tuning
-from senet_convert.deploy.runtime.session import BOUND, Session, newest_opset
+from senet_convert.deploy.runtime.session import BOUND, Run, Session, newest_opset
 from senet_convert.errors import ConvertError
 
 BATCH = np.random.RandomState(0).standard_normal((3, 3, 32, 32)).astype(np.float32) * 50
@@ -102,10 +102,10 @@ def test_buffers_are_used_by_one_run_at_a_time(file: Path, monkeypatch: pytest.M
     both, met = Barrier(2), []
     run = Binding.run
 
-    def slowly(binding: Binding, feeds: dict[str, Any]) -> dict[str, Any]:
+    def slowly(binding: Binding, feeds: dict[str, Any], options: Any) -> dict[str, Any]:
         with suppress(BrokenBarrierError):
             met.append(both.wait(0.3))
-        return run(binding, feeds)
+        return run(binding, feeds, options)
 
     monkeypatch.setattr(Binding, "run", slowly)
     session = Session(file)
@@ -130,7 +130,7 @@ def test_buffers_are_kept_where_only_the_batch_is_free(
     session = Session(tmp_path / "model.onnx")
     kept: list[str] = []
 
-    def run_bound(feeds: dict[str, Any], names: list[str], device: str) -> dict[str, Any]:
+    def run_bound(feeds: dict[str, Any], names: list[str], device: str, run: Run | None) -> dict[str, Any]:
         kept.append(device)
         return {}
 
@@ -143,7 +143,7 @@ def test_buffers_are_kept_where_only_the_batch_is_free(
 def test_warm_up_runs_the_batch_sizes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(file)
     seen: list[tuple[int, ...]] = []
-    monkeypatch.setattr(session, "run", lambda feeds: seen.append(feeds["data"].shape))
+    monkeypatch.setattr(session, "run", lambda feeds, run: seen.append(feeds["data"].shape))
     session.warm_up()
     session.warm_up([2, 5])
     assert seen == [(1, 3, 32, 32), (2, 3, 32, 32), (5, 3, 32, 32)]

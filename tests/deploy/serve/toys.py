@@ -67,6 +67,28 @@ def scores(file: Path, kind: int = TensorProto.FLOAT, labels: Sequence[str] = ()
     return _write(file, [helper.make_node("Identity", ["x"], ["y"])], [x], [y], metadata)
 
 
+def endless(file: Path) -> Path:
+    """y = x after as many rounds of a loop as `rounds` says: a run that lasts as long as its client likes."""
+    rounds = helper.make_tensor_value_info("rounds", TensorProto.INT64, [1])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y"))
+    inside = [
+        helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("a", TensorProto.FLOAT, [1]),
+    ]
+    after = [
+        helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("b", TensorProto.FLOAT, [1]),
+    ]
+    steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["a"], ["b"])]
+    nodes = [
+        _constant("true", 1, TensorProto.BOOL),
+        helper.make_node("ReduceSum", ["rounds"], ["count"], keepdims=0),
+        helper.make_node("Loop", ["count", "true", "x"], ["y"], body=helper.make_graph(steps, "body", inside, after)),
+    ]
+    return _write(file, nodes, [rounds, x], [y])
+
+
 def scalar(file: Path) -> Path:
     """y = -x, of no axes at all."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ("x", "y"))

@@ -1,5 +1,8 @@
 """Micro-batching: requests that wait at the same time run together, in the order they came.
 
+A run that nobody waits for any longer, since the deadlines have passed or the clients are gone, is ended. Its instance
+is stuck until that has happened and for a moment after; a model with such an instance is not ready.
+
 A free instance takes what is there. It waits for more only when there is reason to expect more: when the run before had
 company. So a lone client never waits, and many clients find each other.
 """
@@ -7,9 +10,10 @@ company. So a lone client never waits, and many clients find each other.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.session import Run
 from ..faults import AWAY, BUSY, FAULT, LATE, RequestError
 from ..observe import account
 from .stats import Stats
@@ -25,6 +30,9 @@ Array = NDArray[Any]
 Key = tuple[Any, ...]
 
 _RETRY = 1  # seconds after which a full queue is worth another try
+_REST = 1.0  # seconds for which an instance counts as stuck after its run has ended, unless it runs well before
+_HOPELESS = 1.0  # seconds after which a run that does not end is waited for no longer
+_log = logging.getLogger("senet_convert.serve")
 
 
 class Runner(Protocol):
@@ -34,7 +42,9 @@ class Runner(Protocol):
     def batched(self) -> bool: ...  # noqa: D102
     @property
     def max_batch(self) -> int: ...  # noqa: D102
-    def run(self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]: ...  # noqa: D102
+    def run(  # noqa: D102
+        self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str], run: Run
+    ) -> dict[str, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,20 @@ class Batcher:
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Condition()
         self._closed = False
+        self._stuck: dict[int, float] = {}  # instance -> when its run was told to end, by the loop's clock
         self._pool = ThreadPoolExecutor(instances, thread_name_prefix="run")
         self._tasks = [asyncio.create_task(self._serve(instance)) for instance in range(instances)]
+
+    @property
+    def stuck(self) -> int:
+        """Instances whose run was told to end, and has not or just now."""
+        return len(self._stuck)
+
+    @property
+    def hopeless(self) -> bool:
+        """Is every instance busy with a run that does not end?"""
+        before = asyncio.get_running_loop().time() - _HOPELESS
+        return len(self._stuck) == len(self._tasks) and all(told < before for told in self._stuck.values())
 
     async def submit(
         self, feeds: Mapping[str, Array], outputs: Sequence[str], rows: int, timeout: float | None = None
@@ -95,6 +117,9 @@ class Batcher:
         if len(self._queue) >= self.limits.queue:
             self.stats.failed(0, BUSY)
             raise RequestError(BUSY, f"{len(self._queue)} requests are waiting already; try again", _RETRY)
+        if self.hopeless:
+            self.stats.failed(0, AWAY)
+            raise RequestError(AWAY, "every instance of the model is busy with a run that does not end", _RETRY)
         seconds = min(timeout or self.limits.deadline, self.limits.deadline)
         loop = asyncio.get_running_loop()
         item = _Pending(feeds, tuple(outputs), rows, loop.time() + seconds, loop.create_future())
@@ -179,16 +204,25 @@ class Batcher:
         return taken
 
     async def _run(self, instance: int, batch: list[_Pending]) -> None:
+        run = Run()
+        watch = self._watch(instance, batch, run)
         loop = asyncio.get_running_loop()
         try:
-            results, took = await loop.run_in_executor(self._pool, self._compute, instance, batch)
+            try:
+                results, took = await loop.run_in_executor(self._pool, self._compute, instance, batch, run)
+            finally:
+                watch()
         except asyncio.CancelledError:
+            run.end()
             _turn_away(batch)
             raise
         except Exception as fault:  # onnxruntime raises a class for each kind of fault, without a common base
+            if run.ended:
+                return
             if len(batch) > 1:  # each alone, so that the one at fault is the one that fails
                 for item in batch:
-                    await self._run(instance, [item])
+                    if not item.done.done():
+                        await self._run(instance, [item])
             elif not batch[0].done.done():
                 batch[0].done.set_exception(RequestError(FAULT, f"the model cannot be run on this input: {fault}"))
             return
@@ -198,14 +232,45 @@ class Batcher:
             if not item.done.done():
                 item.done.set_result(result)
 
-    def _compute(self, instance: int, batch: list[_Pending]) -> tuple[list[dict[str, Array]], dict[str, int]]:
+    def _watch(self, instance: int, batch: list[_Pending], run: Run) -> Callable[[], None]:
+        """End the run when nobody waits for it any longer. Gives what is to be called when it is over."""
+        loop = asyncio.get_running_loop()
+        waiting, over = len(batch), False
+
+        def gone(_: object) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting and not over:
+                run.end()
+                self._stuck[instance] = loop.time()
+                _log.warning("nobody waits any longer for a run of %s, instance %d: it is ended", self.runner, instance)
+
+        def done() -> None:
+            nonlocal over
+            over = True
+            told = self._stuck.get(instance)
+            if run.ended and told is not None:
+                _log.info("the run of %s, instance %d, ended after %.2f s", self.runner, instance, loop.time() - told)
+                loop.call_later(_REST, self._rested, instance, told)
+            elif told is not None:
+                del self._stuck[instance]  # it runs well again
+
+        for item in batch:
+            item.done.add_done_callback(gone)
+        return done
+
+    def _rested(self, instance: int, told: float) -> None:
+        if self._stuck.get(instance) == told:
+            del self._stuck[instance]
+
+    def _compute(self, instance: int, batch: list[_Pending], run: Run) -> tuple[list[dict[str, Array]], dict[str, int]]:
         """In the instance's thread: join, run, cut. Gives each request's outputs and the ns of each stage."""
         started = time.perf_counter_ns()
         feeds = batch[0].feeds
         if len(batch) > 1:
             feeds = {name: np.concatenate([item.feeds[name] for item in batch]) for name in feeds}
         joined = time.perf_counter_ns()
-        outputs = self.runner.run(instance, feeds, batch[0].outputs)
+        outputs = self.runner.run(instance, feeds, batch[0].outputs, run)
         ran = time.perf_counter_ns()
         results = [outputs]
         if len(batch) > 1:

@@ -31,6 +31,11 @@ class Running:
     batcher: Batcher
     stats: Stats
 
+    @property
+    def ready(self) -> bool:
+        """May requests be sent? Not while a run that was told to end has not."""
+        return not self.batcher.stuck
+
 
 @dataclass
 class _Slot:

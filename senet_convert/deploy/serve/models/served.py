@@ -16,7 +16,7 @@ from ...labels.classes import Classes
 from ...model import Model
 from ...runtime.cores import usable_cores
 from ...runtime.providers import AUTO, Tuning
-from ...runtime.session import Session
+from ...runtime.session import Run, Session
 from ..faults import BAD, RequestError
 from . import places
 from .places import Signature
@@ -121,6 +121,9 @@ class Served:
         classes = Classes.from_metadata(first.metadata)
         return cls(name, version, file, sessions, inputs, outputs, batched, most, classifier, unfit, signature, classes)
 
+    def __str__(self) -> str:
+        return f"model '{self.name}' version {self.version}"
+
     def input(self, name: str) -> Spec:
         """An input by name. Raises RequestError that names those there are."""
         return self._spec(self.inputs, name, "input")
@@ -165,20 +168,22 @@ class Served:
             )
         return counts.pop()
 
-    def run(self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def run(
+        self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str], run: Run | None = None
+    ) -> dict[str, Array]:
         """The outputs, by name. Batches are padded to a size that the provider prefers, and cut again."""
         session = self.sessions[instance]
         if not self.batched:
-            return session.run(feeds, outputs)
+            return session.run(feeds, outputs, run)
         count = len(next(iter(feeds.values())))
         size = _padded(session, count)
         if size == count:
-            return session.run(feeds, outputs)
+            return session.run(feeds, outputs, run)
         padded = {
             name: np.concatenate([array, np.zeros((size - count, *array.shape[1:]), array.dtype)])
             for name, array in feeds.items()
         }
-        return {name: value[:count] for name, value in session.run(padded, outputs).items()}
+        return {name: value[:count] for name, value in session.run(padded, outputs, run).items()}
 
     def _spec(self, specs: Sequence[Spec], name: str, kind: str) -> Spec:
         for spec in specs:

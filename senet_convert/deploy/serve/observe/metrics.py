@@ -124,6 +124,12 @@ class _Models(Collector):
         for row in self._repository.index():
             loaded.add_metric([row["name"], row["version"]], float(row["state"] == READY))
         yield loaded
+        stuck = GaugeMetricFamily(
+            "senet_convert_model_stuck_instances", "Instances whose run was ended by force, just now", labels=MODEL
+        )
+        for running in self._repository.all():
+            stuck.add_metric([running.served.name, running.served.version], running.batcher.stuck)
+        yield stuck
 
 
 def routes() -> list[BaseRoute]:

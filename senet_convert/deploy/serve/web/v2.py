@@ -172,7 +172,8 @@ async def _model(request: Request) -> Response:
 
 async def _model_ready(request: Request) -> Response:
     hub = _hub(request)
-    hub.repository.get(*_which(request))
+    if not hub.repository.get(*_which(request)).ready:
+        raise RequestError(AWAY, "a run of the model did not end by its deadline and is being ended", _RETRY)
     if hub.draining:
         raise RequestError(AWAY, "the server is shutting down", _RETRY)
     return Response()

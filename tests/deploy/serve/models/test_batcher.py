@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from senet_convert.deploy.runtime.session import Run
 from senet_convert.deploy.serve.faults import AWAY, BUSY, FAULT, LATE, RequestError
 from senet_convert.deploy.serve.models.batcher import Array, Batcher, Limits
 from senet_convert.deploy.serve.models.stats import Stats
@@ -28,7 +29,7 @@ class Doubler:
         self.gate.set()
         self.runs: list[list[float]] = []
 
-    def run(self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def run(self, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str], run: Run) -> dict[str, Array]:
         assert self.gate.wait(10)
         x = feeds["x"]
         self.runs.append([float(value) for value in x.reshape(len(x), -1)[:, 0]])
@@ -303,11 +304,11 @@ def test_closing_is_bounded() -> None:
 def test_instances_run_side_by_side() -> None:
     runner = Doubler(max_batch=1)
     inside = threading.Barrier(2, timeout=10)
-    run = runner.run
+    original = runner.run
 
-    def together(instance: int, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def together(instance: int, feeds: Mapping[str, Array], outputs: Sequence[str], run: Run) -> dict[str, Array]:
         inside.wait()
-        return run(instance, feeds, outputs)
+        return original(instance, feeds, outputs, run)
 
     runner.run = together  # type: ignore[method-assign]
 

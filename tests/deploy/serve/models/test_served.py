@@ -10,7 +10,7 @@ import pytest
 
 from senet_convert.deploy.runtime import session as sessions
 from senet_convert.deploy.runtime.providers import Tuning
-from senet_convert.deploy.runtime.session import Session
+from senet_convert.deploy.runtime.session import Run, Session
 from senet_convert.deploy.serve.faults import BAD, RequestError
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Array, Engine, Served, Spec, model_file
 from senet_convert.errors import ConvertError
@@ -50,11 +50,13 @@ def test_a_bundle_is_a_classifier_and_other_models_say_why_not(bundle: Path, tmp
 def noted_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The batch sizes of runs from now on, as they happen."""
     sizes: list[int] = []
-    run = Session.run
+    original = Session.run
 
-    def noting(self: Session, feeds: dict[str, Array], outputs: list[str] | None = None) -> dict[str, Array]:
+    def noting(
+        self: Session, feeds: dict[str, Array], outputs: list[str] | None = None, run: Run | None = None
+    ) -> dict[str, Array]:
         sizes.append(len(feeds["x"]))
-        return run(self, feeds, outputs)
+        return original(self, feeds, outputs, run)
 
     monkeypatch.setattr(Session, "run", noting)
     return sizes

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from senet_convert.deploy.serve.faults import BUSY, FAULT, LATE
 from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.models.repository import Running
 from senet_convert.deploy.serve.models.stats import BOUNDS, Stats
 from senet_convert.deploy.serve.observe.metrics import Meters
 from senet_convert.deploy.serve.settings import Settings
@@ -47,6 +48,9 @@ class Fixed:
 
     def totals(self) -> list[tuple[str, str, Stats]]:
         return [("digits", "2", self.stats)]
+
+    def all(self) -> list[Running]:
+        return []
 
     def index(self) -> list[dict[str, str]]:
         return [
