@@ -3,7 +3,8 @@
 It listens before the models are loaded: liveness is 200 from then on, readiness 503 until they are loaded and warm.
 SIGTERM: readiness is 503 at once, requests are still taken for `linger` seconds, so that whoever sends them sees it;
 then nothing more is accepted and what was accepted is answered, for up to `grace` seconds. SIGINT (Ctrl-C) does not
-linger. A second signal ends the process at once. SIGHUP looks for replaced models and reads certificate and API keys
+linger. A second signal ends the process at once. Whatever hangs, a run, a thread, the event loop, the process is gone
+when these times are over: a watchdog sees to it. SIGHUP looks for replaced models and reads certificate and API keys
 again.
 """
 
@@ -15,9 +16,12 @@ import os
 import resource
 import signal
 import ssl
-import sys
+import threading
+import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 
 _FILES = 256  # open files besides connections
 _LAST = 1.0  # seconds for the refusals of what was not answered within the grace to go out
+_MARGIN = 1.0  # seconds beyond all these after which the watchdog ends the process
+_SAID = 0.5  # seconds for the last lines of the log to be written
+CUT_OFF = 1  # exit code where requests were not answered, or a run did not end
 _log = logging.getLogger("senet_convert.serve")
 
 
@@ -51,6 +58,7 @@ class Server:
         self.port: int = self.sockets[0].getsockname()[1]
         self.grpc: GrpcServer | None = None
         self.abandoned = 0  # requests that were not answered
+        self._threads = ThreadPoolExecutor(thread_name_prefix="work")  # asyncio's own would be waited for at the end
         self._told = asyncio.Event()
         self._signal = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -59,8 +67,9 @@ class Server:
         """Until told to stop. Raises ConvertError: a model that cannot be loaded, gRPC that cannot start."""
         listener = Listener(build(self.hub), self.settings, self.tls)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop, number)
+        loop.set_default_executor(self._threads)
+        told = partial(self._on_signal, loop)
+        before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
         loop.add_signal_handler(signal.SIGHUP, self._refresh)
         await listener.start(self.sockets)
         try:
@@ -75,13 +84,31 @@ class Server:
             for task in self._background:
                 task.cancel()
             if self.hub.traces is not None:
-                await asyncio.to_thread(self.hub.traces.close)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.to_thread(self.hub.traces.close), _LAST)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """Begin to stop; told again, end at once."""
-        if self._told.is_set():
+    @property
+    def code(self) -> int:
+        """The exit code that is honest: 0 where every request was answered and nothing was left computing."""
+        return CUT_OFF if self.abandoned or self._stuck else 0
+
+    def _on_signal(self, loop: asyncio.AbstractEventLoop, number: int, _: object) -> None:
+        """Python calls it between two steps of its own, also while the event loop hangs in one of them."""
+        if self._signal:
             _log.warning("told to stop again: ending at once")
             _leave(128 + number)
+        self._signal = number
+        left = self.settings.grace + _LAST + _MARGIN + (self.settings.linger if number == signal.SIGTERM else 0)
+        watchdog = threading.Timer(left, _bite)
+        watchdog.daemon = True
+        watchdog.start()
+        loop.call_soon_threadsafe(self.stop, number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Begin to stop."""
         self.hub.draining = True
         self._signal = number
         self._told.set()
@@ -155,10 +182,16 @@ class Server:
         await self.hub.repository.close(max(0.0, left))
         await listener.finished(asyncio.get_running_loop().time() + _LAST)
         self.abandoned = listener.busy
+        if self._stuck:
+            _log.error("left computing, since they do not end: runs of %d instances", self._stuck)
         if self.abandoned:
             _log.error("%d requests were not answered within %g s", self.abandoned, self.settings.grace)
         else:
             _log.info("every request was answered; stopped")
+
+    @property
+    def _stuck(self) -> int:
+        return sum(running.batcher.running for running in self.hub.repository.all())
 
 
 def run(settings: Settings) -> int:
@@ -168,9 +201,21 @@ def run(settings: Settings) -> int:
     server = Server(settings)
     with asyncio.Runner() as runner:
         runner.run(server.run())
-        if server.abandoned:
-            _leave(0)  # threads that still compute would hold the process
-    return 0
+        if server.code or _busy_threads():
+            _leave(server.code)  # threads that still compute would hold the process
+    logs.drain(_SAID)
+    return server.code
+
+
+def _busy_threads() -> bool:
+    """Are there threads that do not come to an end now that they have nothing more to do?"""
+    ends = time.monotonic() + _LAST
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(0.0, ends - time.monotonic()))
+            if thread.is_alive():
+                return True
+    return False
 
 
 def _allow_files(connections: int) -> None:
@@ -184,10 +229,13 @@ def _allow_files(connections: int) -> None:
             _log.warning("only %d files may be open: %d connections may be too many (ulimit -n)", allowed, connections)
 
 
+def _bite() -> None:
+    """The watchdog's: the time is over."""
+    _log.critical("not stopped in time: ending at once")
+    _leave(CUT_OFF)
+
+
 def _leave(code: int) -> NoReturn:
-    """End the process without waiting for its threads."""
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """End the process without waiting for its threads, or for whoever does not read what it says."""
+    logs.drain(_SAID)
     os._exit(code)

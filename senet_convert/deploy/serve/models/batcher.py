@@ -90,6 +90,7 @@ class Batcher:
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Condition()
         self._closed = False
+        self._running = 0
         self._stuck: dict[int, float] = {}  # instance -> when its run was told to end, by the loop's clock
         self._pool = ThreadPoolExecutor(instances, thread_name_prefix="run")
         self._tasks = [asyncio.create_task(self._serve(instance)) for instance in range(instances)]
@@ -98,6 +99,11 @@ class Batcher:
     def stuck(self) -> int:
         """Instances whose run was told to end, and has not or just now."""
         return len(self._stuck)
+
+    @property
+    def running(self) -> int:
+        """Runs that are under way."""
+        return self._running
 
     @property
     def hopeless(self) -> bool:
@@ -265,6 +271,15 @@ class Batcher:
 
     def _compute(self, instance: int, batch: list[_Pending], run: Run) -> tuple[list[dict[str, Array]], dict[str, int]]:
         """In the instance's thread: join, run, cut. Gives each request's outputs and the ns of each stage."""
+        self._running += 1  # a thread's own: who cancels the task that waits for it does not end it
+        try:
+            return self._computed(instance, batch, run)
+        finally:
+            self._running -= 1
+
+    def _computed(
+        self, instance: int, batch: list[_Pending], run: Run
+    ) -> tuple[list[dict[str, Array]], dict[str, int]]:
         started = time.perf_counter_ns()
         feeds = batch[0].feeds
         if len(batch) > 1:

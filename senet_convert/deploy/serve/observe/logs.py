@@ -1,16 +1,29 @@
-"""The log on stderr: a line for each thing, as text for people or JSON for programs. No bodies, no keys."""
+"""The log on stderr: a line for each thing, as text for people or JSON for programs. No bodies, no keys.
+
+Lines are written by a thread of their own, from a queue: where nobody reads stderr, lines are dropped and counted, and
+requests go on.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import logging.config
+import os
+import time
+from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from queue import Full, Queue
 from typing import Any
 
 from .account import Account, current
 
 ACCESS = "senet_convert.access"
+WAITING = 10_000  # lines that may wait to be written
+LONGEST = 16_384  # characters of a line; tracebacks are the longest
+_STDERR = 2
 _access = logging.getLogger(ACCESS)
 
 
@@ -40,6 +53,75 @@ class Json(logging.Formatter):
 FORMS: dict[str, type[logging.Formatter]] = {"text": Text, "json": Json}
 
 
+class Queued(QueueHandler):
+    """Takes records without ever waiting: lines are made at once, where it is known whose request they belong to."""
+
+    def __init__(self) -> None:
+        self._lines: Queue[logging.LogRecord] = Queue(WAITING)
+        super().__init__(self._lines)
+        self.dropped = 0
+        self._untold = 0
+        self._writer = QueueListener(self.queue, _Stderr())
+        self._writer.start()
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """A record whose message is the line."""
+        ready = copy(record)
+        ready.msg, ready.args, ready.exc_info, ready.exc_text = self.format(record)[:LONGEST], None, None, None
+        return ready
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Put it into the queue, or count it where the queue is full."""
+        try:
+            if self._untold:
+                told = logging.makeLogRecord(record.__dict__)
+                told.msg = f"{self._untold} lines of the log were dropped: nobody took them"
+                self.queue.put_nowait(told)
+                self._untold = 0
+            self.queue.put_nowait(record)
+        except Full:
+            self.dropped += 1
+            self._untold += 1
+
+    def drain(self, seconds: float) -> None:
+        """Wait until all that was said is written, at most so long."""
+        ends = time.monotonic() + seconds
+        while self._lines.unfinished_tasks and time.monotonic() < ends:
+            time.sleep(0.002)
+
+
+class _Stderr(logging.Handler):
+    """Writes lines past Python's own buffer, whose lock a thread that waits for a reader would keep."""
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """None: one thread uses it, and logging waits for locks when the process ends."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line; where nobody can ever read it, forget it."""
+        rest = f"{record.msg}\n".encode(errors="backslashreplace")
+        try:
+            while rest:
+                rest = rest[os.write(_STDERR, rest) :]
+        except OSError:
+            return
+
+
+def _handlers() -> Iterator[Queued]:
+    return (handler for handler in logging.getLogger().handlers if isinstance(handler, Queued))
+
+
+def dropped() -> int:
+    """Lines that nobody took, since the start."""
+    return sum(handler.dropped for handler in _handlers())
+
+
+def drain(seconds: float) -> None:
+    """Wait until what was said is written, at most so many seconds."""
+    for handler in _handlers():
+        handler.drain(seconds)
+
+
 def configure(form: str, level: str) -> None:
     """Send every logger of the process to stderr, in one form; uvicorn's talk of start and stop is left out."""
     logging.config.dictConfig(
@@ -47,7 +129,7 @@ def configure(form: str, level: str) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"one": {"()": FORMS[form]}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one"}},
+            "handlers": {"stderr": {"()": Queued, "formatter": "one"}},
             "root": {"handlers": ["stderr"], "level": "WARNING"},
             "loggers": {
                 "senet_convert": {"level": level.upper()},

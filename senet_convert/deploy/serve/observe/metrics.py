@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -22,6 +22,7 @@ from starlette.types import Scope
 from ..models.repository import READY, Repository
 from ..models.stats import BOUNDS, Spread, Stats
 from ..web.operation import Operation
+from . import logs
 
 MODEL = ("model", "version")
 OTHER = "other"  # the route of what is no route of ours: the names of labels are not the clients' to choose
@@ -64,6 +65,8 @@ class Meters:
         self._times = Histogram(
             "senet_convert_http_seconds", "Time until an answer", ("route",), registry=self._registry, buckets=BOUNDS
         )
+        lost = Gauge("senet_convert_log_lines_dropped", "Lines of the log that nobody took", registry=self._registry)
+        lost.set_function(logs.dropped)
         self._routes: dict[object, str] = {}
 
     def learn(self, routes: Iterable[BaseRoute]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
 from contextvars import copy_context
 
 import pytest
@@ -66,3 +68,29 @@ def test_the_id_of_the_request_that_is_answered() -> None:
 
     assert json.loads(copy_context().run(inside))["request"] == "an-id"
     assert "request" not in json.loads(logs.Json().format(record("x")))
+
+
+def test_lines_that_find_no_room_are_dropped_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer waits in its first write, as it does where nobody reads."""
+    written: list[bytes] = []
+    may = threading.Event()
+
+    def write(_: int, data: bytes) -> int:
+        assert may.wait(10)
+        written.append(data)
+        return len(data)
+
+    monkeypatch.setattr(logs, "WAITING", 3)
+    monkeypatch.setattr(os, "write", write)
+    handler = logs.Queued()
+    handler.setFormatter(logs.Text())
+    for number in range(8):
+        handler.handle(record(f"line {number}"))
+    assert handler.dropped >= 4
+    may.set()
+    handler.drain(10)
+    handler.handle(record("the last"))
+    handler.drain(10)
+    assert written[-1].endswith(b" the last\n")
+    assert f"{handler.dropped} lines of the log were dropped" in written[-2].decode()
+    assert len(written) == 8 - handler.dropped + 2
