@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..settings import Settings
+from .deadline import BEGAN
 
 AHEAD = 64  # requests that may be sent before the first is answered
 FIELDS = 100  # header fields of a request
@@ -85,6 +86,7 @@ class Guarded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self.scope["state"][BEGAN] = self.loop.time()
         self._in_head = True
         self._head = 0
         if len(self.pipeline) >= AHEAD:

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from senet_convert.deploy.serve.faults import BAD, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Output
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Spec
+from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.web import json_data
 from senet_convert.deploy.serve.web.json_data import MOST, Data
 
@@ -33,7 +34,7 @@ def spec(datatype: str = "FP32", rank: int = 1) -> Spec:
 
 def read(text: str, shape: tuple[int, ...], datatype: str = "FP32") -> np.ndarray[Any, Any]:
     body = f'{{"data": {text}}}'.encode()
-    return json_data.read(spec(datatype, len(shape)), shape, json_data.parse(body)["data"])
+    return drain(json_data.read(spec(datatype, len(shape)), shape, json_data.parse(body)["data"]))
 
 
 def whole(node: Any, body: bytes) -> Any:
@@ -217,7 +218,7 @@ def test_no_value_is_gigantic() -> None:
     for filler in (b"1" * 200_000, b" " * 200_000):
         body = b'{"data":[1,' + filler + b",2]}"
         with pytest.raises(RequestError, match="a value of more than 4096 characters"):
-            json_data.read(spec(), (3,), json_data.parse(body)["data"])
+            drain(json_data.read(spec(), (3,), json_data.parse(body)["data"]))
 
 
 def test_memory_is_that_of_the_array() -> None:
@@ -227,9 +228,9 @@ def test_memory_is_that_of_the_array() -> None:
     try:
         data = json_data.parse(body)["data"]
         with pytest.raises(RequestError, match=r"a value is missing|not JSON"):
-            json_data.read(spec(rank=2), (2_000_001, 1), data)
+            drain(json_data.read(spec(rank=2), (2_000_001, 1), data))
         with pytest.raises(RequestError, match="too short"):
-            json_data.read(spec(rank=2), (2**40, 2**40), data)
+            drain(json_data.read(spec(rank=2), (2**40, 2**40), data))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
