@@ -1,8 +1,8 @@
 """Tensors as JSON: long arrays of numbers, read and written in steps.
 
 A parser holds the interpreter's lock until it is done: of 60 MB even the one that only skips them for 0.15 s. And it
-makes some 100 bytes of objects of `[[],[],...` for each 3 that were sent. So the arrays are cut out of the request, what
-remains is short and has few keys, and an array is parsed in pieces, straight into its numpy array.
+makes some 100 bytes of objects of `[[],[],...` for each 3 that were sent. So the arrays are cut out of the request,
+what remains is short and has few keys, and an array is parsed in pieces, straight into its numpy array.
 """
 
 from __future__ import annotations
@@ -106,9 +106,12 @@ def read(spec: Spec, shape: Sequence[int], data: Data) -> Steps[Array]:
         outline = (b"," if filled else b"") + _outline(spec, text)
         fits = fits and frame.startswith(outline, at)
         at += len(outline)
-        if filled + len(values) <= count:
-            flat[filled : filled + len(values)] = _typed(spec, values)
-        filled += len(values)
+        part = _typed(spec, values)
+        if filled + len(part) > count:
+            told = f"shape {list(shape)} takes {count} values; 'data' has {filled + len(part)} or more"
+            raise RequestError(BAD, f"input {spec}: {told}")
+        flat[filled : filled + len(part)] = part
+        filled += len(part)
         yield 0
     if filled != count:
         raise RequestError(BAD, f"input {spec}: shape {list(shape)} takes {count} values; 'data' has {filled}")
