@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from ..faults import LATE, RequestError
@@ -31,15 +32,21 @@ class Deadline(Guard):
         began = scope.get("state", {}).get(BEGAN, asyncio.get_running_loop().time())
         one = account.current.get()
         one.due = began + seconds
+        taken = False
         try:
             async with asyncio.timeout_at(one.due + _NET) as net:
 
                 async def give(message: Message) -> None:
-                    net.reschedule(None)
+                    nonlocal taken
+                    if message["type"] == "http.response.start":
+                        net.reschedule(asyncio.get_running_loop().time() + self.hub.settings.body_timeout)
+                        taken = True
                     await send(message)
 
                 await self.app(scope, receive, give)
         except TimeoutError:
             if not net.expired():
                 raise
+            if taken:
+                raise ClientDisconnect from None  # who does not take its answer is gone
             raise RequestError(LATE, f"no answer within {seconds:g} s: the deadline has passed") from None

@@ -28,6 +28,7 @@ Array = NDArray[Any]
 
 MOST = 256 * 1024  # bytes of a request's JSON besides its data
 KEYS = 4096  # keys that it may have, of all objects together
+NODES = 4096  # objects and arrays in it
 DEPTH = 16  # how deep it may be nested
 
 _STEP = 64 * 1024  # bytes that are parsed at a time, values that are written at a time
@@ -52,10 +53,13 @@ class Data:
 def parse(body: bytes, end: int | None = None, depth: int = DEPTH) -> Any:
     """`body` up to `end` as JSON; values of keys `data` that are arrays without strings and objects are `Data`.
 
-    Raises RequestError: not JSON, nested too deep, a key that stands twice, more than KEYS of them, NaN, more than MOST
-    bytes besides data.
+    Raises RequestError: not JSON, nested too deep, a key that stands twice, more than KEYS of them, NaN; besides data
+    more than MOST bytes, or more than NODES objects and arrays.
     """
     text, marks = _cut(body, len(body) if end is None else end)
+    if text.count(b"[") + text.count(b"{") > NODES:
+        told = f"more than {NODES} objects and arrays besides its 'data'"
+        raise RequestError(BAD, f"the request is nested too deep, or has too many parts: {told}")
     keys = 0
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,26 +101,26 @@ def read(spec: Spec, shape: Sequence[int], data: Data) -> Steps[Array]:
         raise RequestError(BAD, f"input {spec}: shape {list(shape)} takes {count} values; 'data' is too short for them")
     yield count * spec.dtype.itemsize + size  # the tensor, and at most as much as was sent for its frame
     flat = np.empty(count, spec.dtype)
-    frame, filled, at, fits = b"", 0, 0, True
+    frame, filled, at = b"", 0, 0
     for text in _pieces(spec, data):
         values = _values(spec, text)
         if not filled:
             nested = len(shape) > 1 and text.lstrip(_SPACE).startswith(b"[")
             frame = _frame(shape if nested else (count,), size)
         outline = (b"," if filled else b"") + _outline(spec, text)
-        fits = fits and frame.startswith(outline, at)
-        at += len(outline)
         part = _typed(spec, values)
         if filled + len(part) > count:
             told = f"shape {list(shape)} takes {count} values; 'data' has {filled + len(part)} or more"
             raise RequestError(BAD, f"input {spec}: {told}")
+        if not frame.startswith(outline, at):
+            raise _misshapen(spec, shape)
         flat[filled : filled + len(part)] = part
-        filled += len(part)
+        filled, at = filled + len(part), at + len(outline)
         yield 0
     if filled != count:
         raise RequestError(BAD, f"input {spec}: shape {list(shape)} takes {count} values; 'data' has {filled}")
-    if not fits or at != len(frame) - 1:
-        raise RequestError(BAD, f"input {spec}: 'data' is neither flat nor nested as shape {list(shape)} says")
+    if at != len(frame) - 1:
+        raise _misshapen(spec, shape)
     return flat.reshape(shape)
 
 
@@ -245,6 +249,10 @@ def _typed(spec: Spec, values: list[Any]) -> Array:
 
 def _unfit(spec: Spec, wanted: str, value: Any) -> RequestError:
     return RequestError(BAD, f"input {spec} takes {wanted}; 'data' holds {json.dumps(value, default=str)[:40]}")
+
+
+def _misshapen(spec: Spec, shape: Sequence[int]) -> RequestError:
+    return RequestError(BAD, f"input {spec}: 'data' is neither flat nor nested as shape {list(shape)} says")
 
 
 def _outline(spec: Spec, text: bytes) -> bytes:

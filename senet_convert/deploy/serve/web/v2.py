@@ -18,6 +18,7 @@ from ..models.inference import Answer
 from ..pools import drain
 from . import bodies, codec, json_data, packing
 from . import v2_schemas as schemas
+from .asgi import InPieces
 from .codec import HEADER, Asked
 from .operation import Endpoint, Media, Operation, Parameter, json
 
@@ -226,7 +227,7 @@ async def _respond(hub: Hub, answer: Answer, asked: Asked, accept: str) -> Respo
         short = len(content) <= _SHORT
         content = packing.pack(content, name) if short else await hub.pools.packing.run(packing.pack, content, name)
         headers |= {"Content-Encoding": name, "Vary": "Accept-Encoding"}
-    return Response(content, headers=headers, media_type=_JSON if form.header is None else _BINARY)
+    return InPieces(content, headers=headers, media_type=_JSON if form.header is None else _BINARY)
 
 
 async def _small_json(request: Request) -> dict[str, Any]:
