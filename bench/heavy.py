@@ -56,7 +56,7 @@ def _tensors(model: str, size: int) -> list[Heavy]:
 
     half, third, quarter = size // 2, size // 3, size // 4
     return [
-        Heavy("tiny numbers", data(b"[" + b"1," * (half - 1) + b"1]", 1, half), (200,)),
+        Heavy("tiny numbers", data(b"[" + b"1," * (half - 1) + b"1]", 1, half), (200, 503)),
         Heavy("rows of one", data(b"[" + b"[1]," * (quarter - 1) + b"[1]]", quarter, 1), (400,)),  # more than max_batch
         Heavy("a row of rows", data(b"[[" + b"[1]," * quarter + b"1]]", 1, quarter)),
         Heavy("empty arrays", data(b"[" + b"[]," * third + b"1]", 1, third)),
@@ -105,8 +105,8 @@ def _packed(model: str, size: int) -> list[Heavy]:
 
     members = gzip.compress(b"") * (size // 20)
     return [
-        Heavy("gzip bomb", packed(gzip.compress(bytes(16 * size)), "gzip"), (413,)),
-        Heavy("deflate bomb", packed(zlib.compress(bytes(16 * size)), "deflate"), (413,)),
+        Heavy("gzip bomb", packed(gzip.compress(bytes(16 * size)), "gzip"), (400, 413)),
+        Heavy("deflate bomb", packed(zlib.compress(bytes(16 * size)), "deflate"), (400, 413)),
         Heavy("gzip of many members", packed(members, "gzip")),
         Heavy("gzip of spaces", packed(gzip.compress(b" " * size), "gzip")),
         Heavy("pieces of a byte", _chunked(infer, size // 6)),

@@ -82,3 +82,24 @@ def test_packed_answers_can_be_unpacked() -> None:
     body = b"answer" * 1000
     assert gzip.decompress(packing.pack(body, "gzip")) == body
     assert zlib.decompress(packing.pack(body, "deflate")) == body
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate"])
+def test_a_step_is_short_and_tells_what_it_took(name: str) -> None:
+    body = bytes(10_000_000)
+    sizes = list(packing.unpack(PACKERS[name](body), name, len(body)))
+    assert max(sizes) <= 2**20
+    assert sum(sizes) == len(body)
+    assert len(sizes) < 2 * len(body) / 2**20
+
+
+def test_what_follows_a_stream_is_not_looked_at() -> None:
+    steps = packing.unpack(gzip.compress(b"") * 100_000, "gzip", 1000)
+    assert next(steps) == 0
+    with pytest.raises(RequestError, match="something follows"):
+        next(steps)
+
+
+def test_few_of_many_choices_are_looked_at() -> None:
+    assert packing.chosen("," * 30_000 + "gzip", 5000) is None
+    assert packing.chosen("x," * 15 + "gzip" + ",x" * 10_000, 5000) == "gzip"
