@@ -107,7 +107,9 @@ def read(spec: Spec, shape: Sequence[int], data: Data) -> Steps[Array]:
         if not filled:
             nested = len(shape) > 1 and text.lstrip(_SPACE).startswith(b"[")
             frame = _frame(shape if nested else (count,), size)
-        outline = (b"," if filled else b"") + _outline(spec, text)
+        brackets = b"[" in text or b"]" in text
+        outline = _outline(spec, text) if brackets else b"," * (len(values) - 1)
+        outline = b"," + outline if filled else outline
         part = _typed(spec, values)
         if filled + len(part) > count:
             told = f"shape {list(shape)} takes {count} values; 'data' has {filled + len(part)} or more"

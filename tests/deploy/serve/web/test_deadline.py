@@ -62,10 +62,10 @@ async def stuck(pool: Pool) -> AsyncIterator[None]:
     ("pool", "path", "content", "headers"),
     [
         ("json", INFER, body(9000), {}),
-        ("json", "/v2/repository/index", b'{"a":"' + b"a" * 20_000 + b'"}', {}),
+        ("json", "/v2/repository/index", b'{"a":"' + b"a" * 40_000 + b'"}', {}),
         ("packing", INFER, gzip.compress(body(1)), GZIP),
         ("packing", CLASSIFY, gzip.compress(encoded(9, 9)), PNG | GZIP),
-        ("packing", INFER, body(4000), {"Accept-Encoding": "gzip"}),
+        ("packing", INFER, body(9000), {"Accept-Encoding": "gzip"}),
         ("pictures", CLASSIFY, encoded(9, 9), PNG),
         ("pictures", "/v1/gates?model=digits", encoded(9, 9), PNG),
         ("gates", "/v1/gates?model=digits", encoded(9, 9), PNG),
