@@ -18,35 +18,28 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
 import onnx
 
+from .hostile import Hostile
 from .running import Server, serving
 from .wire import encode
+
+CUT_OFF = "pieces of a byte"  # its connection may end before its answer is read
 
 _FORM = "multipart/form-data; boundary=xx"
 _PART = b'--xx\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n'
 _REPOSITORY = "/v2/repository/index"
 
 
-@dataclass(frozen=True)
-class Heavy:
-    """A request as bytes, and the statuses that answer it."""
-
-    name: str
-    request: bytes
-    answers: tuple[int, ...] = (400,)
-
-
-def bodies(model: str, size: int) -> list[Heavy]:
+def bodies(model: str, size: int) -> list[Hostile]:
     """Requests of some `size` bytes to a server of `model`, whose input x takes float32 of any shape [n, k]."""
     return [*_tensors(model, size), *_envelopes(model, size), *_packed(model, size), *_forms(size), *_heads(model)]
 
 
-def _tensors(model: str, size: int) -> list[Heavy]:
+def _tensors(model: str, size: int) -> list[Hostile]:
     infer = f"/v2/models/{model}/infer"
 
     def data(text: bytes, rows: int, columns: int) -> bytes:
@@ -56,39 +49,41 @@ def _tensors(model: str, size: int) -> list[Heavy]:
 
     half, third, quarter = size // 2, size // 3, size // 4
     return [
-        Heavy("tiny numbers", data(b"[" + b"1," * (half - 1) + b"1]", 1, half), (200, 503)),
-        Heavy("rows of one", data(b"[" + b"[1]," * (quarter - 1) + b"[1]]", quarter, 1), (400,)),  # more than max_batch
-        Heavy("a row of rows", data(b"[[" + b"[1]," * quarter + b"1]]", 1, quarter)),
-        Heavy("empty arrays", data(b"[" + b"[]," * third + b"1]", 1, third)),
-        Heavy("deep data", data(b"[" * half + b"]" * half, 1, 1)),
-        Heavy("deep data without end", data(b"[" * size, 1, 1)),
-        Heavy("spaces in data", data(b"[" + b" " * size + b"1]", 1, 1)),
-        Heavy("a number of many digits", data(b"[" + b"1" * size + b"]", 1, 1)),
-        Heavy("numbers of 4,000 digits", data(b"[" + (b"0." + b"9" * 4000 + b",") * (size // 4003) + b"1]", 1, 9)),
-        Heavy("words in data", data(b"[" + b'"",' * third + b'""]', 1, third)),
-        Heavy("objects in data", data(b"[" + b"{}," * third + b"{}]", 1, third)),
+        Hostile("tiny numbers", data(b"[" + b"1," * (half - 1) + b"1]", 1, half), (200, 503)),
+        Hostile(
+            "rows of one", data(b"[" + b"[1]," * (quarter - 1) + b"[1]]", quarter, 1), (400,)
+        ),  # more than max_batch
+        Hostile("a row of rows", data(b"[[" + b"[1]," * quarter + b"1]]", 1, quarter)),
+        Hostile("empty arrays", data(b"[" + b"[]," * third + b"1]", 1, third)),
+        Hostile("deep data", data(b"[" * half + b"]" * half, 1, 1)),
+        Hostile("deep data without end", data(b"[" * size, 1, 1)),
+        Hostile("spaces in data", data(b"[" + b" " * size + b"1]", 1, 1)),
+        Hostile("a number of many digits", data(b"[" + b"1" * size + b"]", 1, 1)),
+        Hostile("numbers of 4,000 digits", data(b"[" + (b"0." + b"9" * 4000 + b",") * (size // 4003) + b"1]", 1, 9)),
+        Hostile("words in data", data(b"[" + b'"",' * third + b'""]', 1, third)),
+        Hostile("objects in data", data(b"[" + b"{}," * third + b"{}]", 1, third)),
     ]
 
 
-def _envelopes(model: str, size: int) -> list[Heavy]:
+def _envelopes(model: str, size: int) -> list[Hostile]:
     infer = f"/v2/models/{model}/infer"
     keys = b",".join(b'"%x":0' % number for number in range(size // 9))
     one = b'{"name":"x","datatype":"FP32","shape":[1,1],"data":[1]}'
     short = min(size, 250_000)
     return [
-        Heavy("many keys", encode(_REPOSITORY, b"{" + keys + b"}"), (400, 413)),
-        Heavy("many keys, one twice", encode(_REPOSITORY, b"{" + keys[:short].rpartition(b",")[0] + b',"0":0}')),
-        Heavy("many keys of a model", encode(infer, b"{" + keys[:short].rpartition(b",")[0] + b"}")),
-        Heavy("many inputs", encode(infer, b'{"inputs":[' + (one + b",") * (size // len(one)) + one + b"]}")),
-        Heavy("many outputs", encode(infer, b'{"inputs":[' + one + b'],"outputs":[' + _outputs(short) + b"]}")),
-        Heavy("many empty inputs", encode(infer, b'{"inputs":[' + b"{}," * (short // 3) + b"{}]}")),
-        Heavy("escapes", encode(infer, b'{"id":"' + b"\\ud83d\\ude00" * (short // 12) + b'"}')),
-        Heavy("lone surrogates", encode(infer, b'{"id":"' + b"\\ud800" * (short // 6) + b'"}')),
-        Heavy("a number without end", encode(infer, b'{"id":' + b"1" * size + b"}")),
-        Heavy("empty arrays besides data", encode(infer, b'{"x":[' + b"[]," * (short // 3) + b"1]}")),
-        Heavy("spaces", encode(infer, b" " * size)),
-        Heavy("data upon data", encode(infer, b"{" + b'"data":[1],' * (size // 11) + b'"x":1}')),
-        Heavy("data in data", encode(infer, b'{"data":' * (size // 8))),
+        Hostile("many keys", encode(_REPOSITORY, b"{" + keys + b"}"), (400, 413)),
+        Hostile("many keys, one twice", encode(_REPOSITORY, b"{" + keys[:short].rpartition(b",")[0] + b',"0":0}')),
+        Hostile("many keys of a model", encode(infer, b"{" + keys[:short].rpartition(b",")[0] + b"}"), (400,)),
+        Hostile("many inputs", encode(infer, b'{"inputs":[' + (one + b",") * (size // len(one)) + one + b"]}")),
+        Hostile("many outputs", encode(infer, b'{"inputs":[' + one + b'],"outputs":[' + _outputs(short) + b"]}")),
+        Hostile("many empty inputs", encode(infer, b'{"inputs":[' + b"{}," * (short // 3) + b"{}]}")),
+        Hostile("escapes", encode(infer, b'{"id":"' + b"\\ud83d\\ude00" * (short // 12) + b'"}')),
+        Hostile("lone surrogates", encode(infer, b'{"id":"' + b"\\ud800" * (short // 6) + b'"}')),
+        Hostile("a number without end", encode(infer, b'{"id":' + b"1" * size + b"}")),
+        Hostile("empty arrays besides data", encode(infer, b'{"x":[' + b"[]," * (short // 3) + b"1]}")),
+        Hostile("spaces", encode(infer, b" " * size)),
+        Hostile("data upon data", encode(infer, b"{" + b'"data":[1],' * (size // 11) + b'"x":1}')),
+        Hostile("data in data", encode(infer, b'{"data":' * (size // 8))),
     ]
 
 
@@ -97,7 +92,7 @@ def _outputs(size: int) -> bytes:
     return (one + b",") * (size // len(one)) + one
 
 
-def _packed(model: str, size: int) -> list[Heavy]:
+def _packed(model: str, size: int) -> list[Hostile]:
     infer = f"/v2/models/{model}/infer"
 
     def packed(body: bytes, name: str) -> bytes:
@@ -105,11 +100,11 @@ def _packed(model: str, size: int) -> list[Heavy]:
 
     members = gzip.compress(b"") * (size // 20)
     return [
-        Heavy("gzip bomb", packed(gzip.compress(bytes(16 * size)), "gzip"), (400, 413)),
-        Heavy("deflate bomb", packed(zlib.compress(bytes(16 * size)), "deflate"), (400, 413)),
-        Heavy("gzip of many members", packed(members, "gzip")),
-        Heavy("gzip of spaces", packed(gzip.compress(b" " * size), "gzip")),
-        Heavy("pieces of a byte", _chunked(infer, size // 6)),
+        Hostile("gzip bomb", packed(gzip.compress(bytes(16 * size)), "gzip"), (400, 413)),
+        Hostile("deflate bomb", packed(zlib.compress(bytes(16 * size)), "deflate"), (400, 413)),
+        Hostile("gzip of many members", packed(members, "gzip")),
+        Hostile("gzip of spaces", packed(gzip.compress(b" " * size), "gzip")),
+        Hostile(CUT_OFF, _chunked(infer, size // 6)),
     ]
 
 
@@ -118,35 +113,35 @@ def _chunked(path: str, count: int) -> bytes:
     return head + b"1\r\n[\r\n" * count + b"0\r\n\r\n"
 
 
-def _forms(size: int) -> list[Heavy]:
+def _forms(size: int) -> list[Hostile]:
     def form(body: bytes, kind: str = _FORM) -> bytes:
         return encode("/v1/classify", body, Content_Type=kind)
 
     line, broken = _PART + b"\r\n", (400, 422)
     return [
-        Heavy("form: ends that are none", form(_PART + b"\r\n--xx-" * (size // 7)), broken),
-        Heavy("form: line ends", form(_PART + b"\r\n" * (size // 2)), broken),
-        Heavy("form: returns", form(_PART + b"\r" * size), broken),
-        Heavy("form: almost boundaries", form(_PART + b"\r\n--x" * (size // 5)), broken),
-        Heavy("form: boundaries", form(b"--xx\r\n" * (size // 6)), broken),
-        Heavy("form: many parts", form(line * (size // len(line))), broken),
-        Heavy("form: a header without end", form(b"--xx\r\na: " + b"a" * size), broken),
-        Heavy("form: many headers", form(b"--xx\r\n" + b"a: b\r\n" * (size // 6)), broken),
-        Heavy("form: something before", form(b"\r\n" * (size // 2) + _PART), broken),
-        Heavy("form: something behind", form(_PART + b"\r\n--xx--\r\n" + b"\r\n" * (size // 2)), broken),
-        Heavy("form: a long boundary", form(b"-" * size, "multipart/form-data; boundary=" + "b" * 900), broken),
-        Heavy("form: a long type", form(b"-" * size, "multipart/form-data" + ";" * 30_000), (415,)),
+        Hostile("form: ends that are none", form(_PART + b"\r\n--xx-" * (size // 7)), broken),
+        Hostile("form: line ends", form(_PART + b"\r\n" * (size // 2)), broken),
+        Hostile("form: returns", form(_PART + b"\r" * size), broken),
+        Hostile("form: almost boundaries", form(_PART + b"\r\n--x" * (size // 5)), broken),
+        Hostile("form: boundaries", form(b"--xx\r\n" * (size // 6)), broken),
+        Hostile("form: many parts", form(line * (size // len(line))), broken),
+        Hostile("form: a header without end", form(b"--xx\r\na: " + b"a" * size), broken),
+        Hostile("form: many headers", form(b"--xx\r\n" + b"a: b\r\n" * (size // 6)), broken),
+        Hostile("form: something before", form(b"\r\n" * (size // 2) + _PART), broken),
+        Hostile("form: something behind", form(_PART + b"\r\n--xx--\r\n" + b"\r\n" * (size // 2)), broken),
+        Hostile("form: a long boundary", form(b"-" * size, "multipart/form-data; boundary=" + "b" * 900), broken),
+        Hostile("form: a long type", form(b"-" * size, "multipart/form-data" + ";" * 30_000), (415,)),
     ]
 
 
-def _heads(model: str) -> list[Heavy]:
+def _heads(model: str) -> list[Hostile]:
     infer = f"/v2/models/{model}/infer"
     one = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 999], "data": [0.125] * 999}]}).encode()
     return [
-        Heavy("many fields in a query", encode("/v1/classify?" + "a&" * 15_000, b"x", Content_Type="image/png")),
-        Heavy("many packings", encode(infer, one, Accept_Encoding="," * 30_000), (200,)),
-        Heavy("a long packing", encode(infer, one, Accept_Encoding="gzip;" + " " * 30_000), (200,)),
-        Heavy("a long encoding", encode(infer, one, Content_Encoding=" " * 30_000 + "x")),
+        Hostile("many fields in a query", encode("/v1/classify?" + "a&" * 15_000, b"x", Content_Type="image/png")),
+        Hostile("many packings", encode(infer, one, Accept_Encoding="," * 30_000), (200,)),
+        Hostile("a long packing", encode(infer, one, Accept_Encoding="gzip;" + " " * 30_000), (200,)),
+        Hostile("a long encoding", encode(infer, one, Content_Encoding=" " * 30_000 + "x")),
     ]
 
 
@@ -186,7 +181,7 @@ def watched(port: int, work: Callable[[], object], every: float = 0.01) -> list[
     return took
 
 
-def _try(server: Server, one: Heavy, at_once: int) -> float:
+def _try(server: Server, one: Hostile, at_once: int) -> float:
     before, statuses = server.memory(), []
     peak = [before]
     started = time.perf_counter()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.heavy import Heavy, any_shape, bodies, send, watched
+from bench.heavy import any_shape, bodies, send, watched
+from bench.hostile import Hostile
 from bench.running import Server, serving
 
 SIZE = 2_000_000
@@ -23,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("one", bodies("any", SIZE), ids=lambda one: one.name)
-def test_heavy_bodies(server: Server, one: Heavy) -> None:
+def test_heavy_bodies(server: Server, one: Hostile) -> None:
     found: list[int] = []
     before = server.memory()
     took = watched(server.port, lambda: found.append(send(server.port, one.request)))
