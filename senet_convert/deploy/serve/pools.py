@@ -19,6 +19,7 @@ Steps = Generator[int, None, Result]  # work cut into steps of a few ms: yields 
 Hold = Callable[[int], None]  # counts memory; raises RequestError when there is too much of it
 
 _TURN = 0.02  # seconds that a thread works for one request while others may wait
+_LITTLE = 1024 * 1024  # bytes that are taken before they are held
 _RETRY = 1  # seconds
 
 
@@ -39,12 +40,21 @@ class Pool:
             raise RequestError(BUSY, f"{self._waiting} {self.name} are waiting already; try again", _RETRY)
         return await self._in_turn(work, *arguments)
 
-    async def finish(self, work: Steps[Result], hold: Hold) -> Result:
-        """`work` to its end, in turns; what it takes is held before it is taken. Raises RequestError as `run` does."""
+    async def finish(self, work: Steps[Result], hold: Hold, at_once: int = 0) -> Result:
+        """`work` to its end, in turns; much memory is held before it is taken. Raises RequestError as `run` does.
+
+        The first `at_once` steps are done on the loop: for those that are known to be short, and may be all.
+        """
+        for _ in range(at_once):
+            try:
+                hold(next(work))
+            except StopIteration as end:
+                return cast(Result, end.value)
         size, over, result = await self.run(_turn, work)
+        hold(size)
         while not over:
-            hold(size)
             size, over, result = await self._in_turn(_turn, work)
+            hold(size)
         return cast(Result, result)
 
     async def _in_turn(self, work: Callable[..., Result], *arguments: Any) -> Result:
@@ -84,11 +94,12 @@ def drain(work: Steps[Result], hold: Hold = lambda _: None) -> Result:
 
 
 def _turn(work: Steps[Any]) -> tuple[int, bool, Any]:
-    """Steps until one takes memory or the turn is over: (bytes that it takes next, is it done, its result)."""
-    ends = time.monotonic() + _TURN
+    """Steps until one takes much memory or the turn is over: (bytes that are taken, is it done, its result)."""
+    ends, size = time.monotonic() + _TURN, 0
     try:
-        while not (size := next(work)) and time.monotonic() < ends:
-            pass
+        while True:
+            size += next(work)
+            if size >= _LITTLE or time.monotonic() >= ends:
+                return size, False, None
     except StopIteration as end:
-        return 0, True, end.value
-    return size, False, None
+        return size, True, end.value

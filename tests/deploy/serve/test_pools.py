@@ -11,6 +11,7 @@ import pytest
 from senet_convert.deploy.serve.faults import AWAY, BUSY, RequestError
 from senet_convert.deploy.serve.pools import Pool, Steps, drain
 
+MUCH = 2**21  # bytes
 Use = Callable[[Pool, threading.Event], Awaitable[None]]
 
 
@@ -96,15 +97,17 @@ def test_long_work_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_taken_is_held_before_it_is_taken() -> None:
     async def go() -> None:
         pool, seen, sizes = Pool("forms", 1, 9), list[str](), list[int]()
-        assert await pool.finish(counting(3, seen, "a", 100), sizes.append) == "a"
-        assert [size for size in sizes if size] == [100, 100, 100]
+        for size in (100, MUCH):
+            sizes.clear()
+            assert await pool.finish(counting(3, seen, "a", size), sizes.append) == "a"
+            assert sum(sizes) == 3 * size
 
         def refuse(size: int) -> None:
             raise RequestError(AWAY, "too much")
 
         seen.clear()
         with pytest.raises(RequestError, match="too much"):
-            await pool.finish(counting(3, seen, "a", 100), refuse)
+            await pool.finish(counting(3, seen, "a", MUCH), refuse)
         assert seen == ["a"]
 
     asyncio.run(go())
@@ -128,3 +131,15 @@ def test_short_work_is_done_at_once() -> None:
     sizes: list[int] = []
     assert drain(counting(2, [], "a", 5), sizes.append) == "a"
     assert sizes == [5, 5]
+
+
+def test_the_first_steps_can_be_done_on_the_loop() -> None:
+    async def use(pool: Pool, free: threading.Event) -> None:
+        sizes: list[int] = []
+        assert await pool.finish(counting(2, [], "a", 5), sizes.append, at_once=3) == "a"
+        assert sizes == [5, 5]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await pool.finish(counting(2, [], "a", 5), sizes.append, at_once=2)
+
+    held(use)

@@ -61,7 +61,7 @@ async def receive(request: Request, hub: Hub, known: Collection[str]) -> Sent:
     uploads: tuple[Upload, ...] = (Upload("picture", data),)
     options: Mapping[str, str] = {}
     if short == FORM:
-        uploads, options = await hub.pools.forms.finish(_form(request.headers, data), hub.hold)
+        uploads, options = await hub.pools.forms.finish(_form(request.headers, data), hub.hold, at_once=1)
     options = {**request.query_params, **options}
     unknown = sorted(set(options) - set(known))
     if unknown:

@@ -28,9 +28,9 @@ class InPieces(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """ASGI."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for at in range(0, len(self.body), _PIECE):
-            await send({"type": "http.response.body", "body": self.body[at : at + _PIECE], "more_body": True})
-        await send({"type": "http.response.body"})
+        for at in range(0, len(self.body) or 1, _PIECE):
+            more = at + _PIECE < len(self.body)
+            await send({"type": "http.response.body", "body": self.body[at : at + _PIECE], "more_body": more})
 
 
 def headers(scope: Scope) -> dict[str, str]:

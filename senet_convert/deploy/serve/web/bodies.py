@@ -34,7 +34,8 @@ async def read(request: Request, hub: Hub, most: int | None = None) -> bytes:
     encoding = request.headers.get("content-encoding", "")
     if not encoding:
         return found.getvalue()
-    return await hub.pools.packing.finish(packing.unpack(found.getvalue(), encoding, limit), hub.hold)
+    unpacking = packing.unpack(found.getvalue(), encoding, limit)
+    return await hub.pools.packing.finish(unpacking, hub.hold, at_once=2)  # all of a short one
 
 
 class Unread(Guard):

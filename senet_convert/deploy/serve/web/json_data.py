@@ -27,8 +27,8 @@ from ..pools import Steps
 Array = NDArray[Any]
 
 MOST = 256 * 1024  # bytes of a request's JSON besides its data
-KEYS = 4096  # keys that it may have, of all objects together
-NODES = 4096  # objects and arrays in it
+KEYS = 1024  # keys that it may have, of all objects together
+NODES = 1024  # objects and arrays in it
 DEPTH = 16  # how deep it may be nested
 
 _STEP = 64 * 1024  # bytes that are parsed at a time, values that are written at a time

@@ -13,7 +13,7 @@ _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's word for each packing: gzip's h
 _WORTH = 1024  # bytes that are worth packing
 _FAST = 1  # zlib's level: an answer is packed while its client waits
 _PIECE = 64 * 1024  # bytes that are unpacked in one step
-_GROWTH = 1024 * 1024  # bytes that they may become in it
+_GROWTH = 256 * 1024  # bytes that they may become in it
 _CHOICES = 16  # packings of an Accept-Encoding that are looked at
 _QUALITY = re.compile(r"\s*([\w*-]+)\s*(?:;\s*q\s*=\s*([\d.]+)\s*)?")
 

@@ -22,7 +22,7 @@ from .asgi import InPieces
 from .codec import HEADER, Asked
 from .operation import Endpoint, Media, Operation, Parameter, json
 
-_SHORT = 32 * 1024  # bytes of JSON that are parsed, or of an answer that are packed, at once: within a millisecond
+_SHORT = 64 * 1024  # bytes of JSON that are parsed, or of an answer that are packed, at once: in about a millisecond
 _BULK = 1024 * 1024  # bytes of tensors that are copied at once
 _JSON, _BINARY = "application/json", "application/octet-stream"
 _EMPTY: Media = {}

@@ -45,6 +45,9 @@ def body(count: int) -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
+LONG = gzip.compress(body(40_000))  # more than is unpacked at once
+
+
 @asynccontextmanager
 async def stuck(pool: Pool) -> AsyncIterator[None]:
     """All threads of a pool are busy in the block."""
@@ -62,9 +65,9 @@ async def stuck(pool: Pool) -> AsyncIterator[None]:
     ("pool", "path", "content", "headers"),
     [
         ("json", INFER, body(9000), {}),
-        ("json", "/v2/repository/index", b'{"a":"' + b"a" * 40_000 + b'"}', {}),
-        ("packing", INFER, gzip.compress(body(1)), GZIP),
-        ("packing", CLASSIFY, gzip.compress(encoded(9, 9)), PNG | GZIP),
+        ("json", "/v2/repository/index", b'{"a":"' + b"a" * 70_000 + b'"}', {}),
+        ("packing", INFER, LONG, GZIP),
+        ("packing", CLASSIFY, LONG, PNG | GZIP),
         ("packing", INFER, body(9000), {"Accept-Encoding": "gzip"}),
         ("pictures", CLASSIFY, encoded(9, 9), PNG),
         ("pictures", "/v1/gates?model=digits", encoded(9, 9), PNG),
@@ -91,7 +94,7 @@ def test_waiting_for_a_thread_ends_with_the_deadline(
 def test_work_of_one_kind_keeps_no_other_waiting(places: tuple[Place, ...], pool: str) -> None:
     asked: dict[str, tuple[str, bytes, dict[str, str]]] = {
         "json": (INFER, body(9000), {}),
-        "packing": (INFER, gzip.compress(body(1)), GZIP),
+        "packing": (INFER, LONG, GZIP),
         "pictures": (CLASSIFY, encoded(9, 9), PNG),
     }
 
@@ -109,11 +112,9 @@ def test_work_of_one_kind_keeps_no_other_waiting(places: tuple[Place, ...], pool
 def test_a_full_queue_is_told_at_once(places: tuple[Place, ...]) -> None:
     async def use(client: httpx.AsyncClient, hub: Hub) -> None:
         async with stuck(hub.pools.packing):
-            waiting = [
-                asyncio.create_task(client.post(INFER, content=gzip.compress(body(1)), headers=GZIP)) for _ in range(3)
-            ]
+            waiting = [asyncio.create_task(client.post(INFER, content=LONG, headers=GZIP)) for _ in range(3)]
             await asyncio.sleep(0.1)
-            answer = await client.post(INFER, content=gzip.compress(body(1)), headers=GZIP)
+            answer = await client.post(INFER, content=LONG, headers=GZIP)
             assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
             assert "packed bodies are waiting already" in answer.json()["error"]
         assert [one.status_code for one in await asyncio.gather(*waiting)] == [200] * 3
