@@ -24,7 +24,7 @@ class Hostile:
 
     name: str
     request: bytes
-    answers: tuple[int, ...]
+    answers: tuple[int, ...] = (400,)
 
 
 def requests(model: str, name: str, shape: tuple[int, ...], output: str) -> list[Hostile]:

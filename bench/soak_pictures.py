@@ -15,9 +15,10 @@ from tritonclient.grpc import service_pb2
 from senet_convert.deploy.images.images import pictures_in, read_image
 from senet_convert.deploy.model import Model
 
-from . import hostile, wire
+from . import heavy, hostile, wire
 
 MODEL = "digits"
+HEAVY = 300_000  # bytes of the bodies that are made to cost much
 MOST = 64  # pictures
 CLOSE = 1e-4  # answers of the same picture, in batches of different sizes
 APART = 20 * CLOSE  # answers of different ones
@@ -58,7 +59,8 @@ class Picture:
 
     def hostile(self) -> list[hostile.Hostile]:
         """What nobody should ask."""
-        return hostile.requests(MODEL, self.input, self.array.shape, self.output)
+        costly = [one for one in heavy.bodies(MODEL, HEAVY) if 200 not in one.answers and one.name != heavy.CUT_OFF]
+        return [*hostile.requests(MODEL, self.input, self.array.shape, self.output), *costly]
 
     def hostile_grpc(self) -> Sequence[tuple[str, bytes, float | None, tuple[Any, ...]]]:
         """Name, message, timeout in seconds and the codes that answer it."""

@@ -5,8 +5,6 @@ What a picture will cost is known before it is decoded: from its header, and fro
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Executor
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,34 +13,24 @@ from ....errors import ConvertError
 from ...images import images
 from ...images.preprocess import Preprocess
 from ...model import Model
-from ..faults import BAD, BUSY, NO_IMAGE, TOO_LARGE, RequestError
+from ..faults import BAD, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.served import Served
+from ..pools import Pool
 from .headers import HeaderError, Size, measure
 
 Array = NDArray[Any]
 
-_RETRY = 1  # seconds
-
 
 class Pictures:
-    """Decoding for all requests: `workers` do it, and no more than `waiting` pictures wait for them."""
+    """Decoding for all requests, in the threads of `pool`."""
 
-    def __init__(self, workers: Executor, max_pixels: int, waiting: int) -> None:
-        self._workers = workers
+    def __init__(self, pool: Pool, max_pixels: int) -> None:
+        self._pool = pool
         self._max_pixels = max_pixels
-        self._most = waiting
-        self._waiting = 0
 
     async def prepare(self, data: bytes, classifier: Model) -> Array:
-        """A picture as one item of the model's input: see `prepare`. Raises RequestError: BUSY beside its own."""
-        if self._waiting >= self._most:
-            raise RequestError(BUSY, f"{self._waiting} pictures are waiting already; try again", _RETRY)
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._workers, prepare, data, classifier, self._max_pixels)
-        finally:
-            self._waiting -= 1
+        """A picture as one item of the model's input: see `prepare`. Raises RequestError: BUSY, LATE beside its own."""
+        return await self._pool.run(prepare, data, classifier, self._max_pixels)
 
 
 def prepare(data: bytes, classifier: Model, max_pixels: int) -> Array:
