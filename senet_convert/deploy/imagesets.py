@@ -183,7 +183,11 @@ def _files(images: Path, suffix: str) -> list[Path]:
     """The archive itself, or those of a folder without pictures: among pictures they are something else."""
     if images.is_file():
         return [images] if images.suffix.lower() == suffix else []
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() == suffix and path.is_file())
+    found = sorted(
+        path
+        for path in images.iterdir()
+        if path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
+    )
     return [] if found and _holds_pictures(images) else found
 
 
