@@ -11,7 +11,7 @@ from . import archives, truth
 from .classes import Classes
 from .images import pictures_in
 from .loader import Item
-from .passed_over import PassedOver
+from .passed_over import PassedOver, reason
 from .truth import AUTO, Listed, Numbering
 
 Read = Callable[[], bytes]
@@ -114,8 +114,8 @@ def _from_folders(images: Path, meant: _Meant) -> ImageSet:
         if not place.is_dir():
             meant.passed.meant((place.name,))
             continue
-        for path in meant.passed.pictures(place, images):
-            found.append((Item(str(path.relative_to(images)), path.read_bytes), place.name))
+        inside = meant.passed.pictures(place, images)
+        found += [(Item(str(path.relative_to(images)), path.read_bytes), place.name) for path in inside]
     if not found:
         flat = "holds pictures, but no folder per class" if pictures_in(images.iterdir()) else "holds no pictures"
         raise ConvertError(f"{images}: {flat}. For pictures side by side, say what they show: --labels val.txt")
@@ -183,11 +183,8 @@ def _files(images: Path, suffix: str) -> list[Path]:
     """The archive itself, or those of a folder without pictures: among pictures they are something else."""
     if images.is_file():
         return [images] if images.suffix.lower() == suffix else []
-    found = sorted(
-        path
-        for path in images.iterdir()
-        if path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
-    )
+    beside = (path for path in images.iterdir() if reason((path.name,)) is None)
+    found = sorted(path for path in beside if path.suffix.lower() == suffix and path.is_file())
     return [] if found and _holds_pictures(images) else found
 
 
