@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from ..cores import usable_cores
 from .faults import AWAY, BUSY, NO_KEY, RequestError
@@ -15,6 +14,7 @@ from .observe.metrics import Meters
 from .observe.tracing import Traces
 from .people.gates import Gates
 from .people.pictures import Pictures
+from .pools import Pools
 from .rates import Rates
 from .settings import Settings
 
@@ -22,8 +22,8 @@ from .settings import Settings
 class Hub:
     """A server's state. Lives on one event loop.
 
-    `workers` are threads for what takes longer than a moment and is no inference: decoding pictures. `draining` is set
-    when the server is told to stop: it still answers, and is no longer ready.
+    `pools` are threads for what takes longer than a moment and is no inference. `draining` is set when the server is
+    told to stop: it still answers, and is no longer ready.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,10 +36,10 @@ class Hub:
             settings.models, settings.repository, settings.engine, settings.limits, settings.grace
         )
         self.meters = Meters(self.repository)
-        self.workers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
+        self.pools = Pools(usable_cores(), settings.queue)
         self.traces = Traces() if settings.otel else None
-        self.pictures = Pictures(self.workers, settings.max_pixels, settings.queue)
-        self.gates = Gates(self.workers, settings.gates, settings.threads)
+        self.pictures = Pictures(self.pools.pictures, settings.max_pixels)
+        self.gates = Gates(self.pools.gates, settings.gates, settings.threads)
         self.draining = False
         self.held = 0  # bytes of all requests that are being answered
 

@@ -97,7 +97,8 @@ class Batcher:
             raise RequestError(BUSY, f"{len(self._queue)} requests are waiting already; try again", _RETRY)
         seconds = min(timeout or self.limits.deadline, self.limits.deadline)
         loop = asyncio.get_running_loop()
-        item = _Pending(feeds, tuple(outputs), rows, loop.time() + seconds, loop.create_future())
+        due = min(loop.time() + seconds, account.current.get().due)
+        item = _Pending(feeds, tuple(outputs), rows, due, loop.create_future())
         self._queue.append(item)
         self.stats.pending += 1
         try:

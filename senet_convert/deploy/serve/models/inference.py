@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from .served import Spec
 Array = NDArray[Any]
 
 BYTES = "BYTES"
+
+_FORMS = 2  # in which an output is asked for: so often it may stand in a request
+_SHORT = 1024  # values whose best classes are found at once, within a millisecond
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,21 @@ async def infer(repository: Repository, question: Question) -> Answer:
     wanted = question.wanted or tuple(Wanted(spec.name) for spec in served.outputs)
     specs = [served.output(one.name) for one in wanted]
     names = tuple(dict.fromkeys(one.name for one in wanted))
+    if len(wanted) > _FORMS * len(names):
+        raise RequestError(
+            BAD, f"{len(wanted)} outputs of {len(names)} names: each may be asked for as values and as classes"
+        )
     found = await running.batcher.submit(question.inputs, names, rows, question.timeout)
-    outputs = tuple(
-        _best(spec, found[spec.name], one.classification, served.classes)
-        if one.classification
-        else Output(spec.name, spec.datatype, found[spec.name])
-        for spec, one in zip(specs, wanted, strict=True)
-    )
-    return Answer(served.name, served.version, question.id, outputs)
+    outputs = []
+    for spec, one in zip(specs, wanted, strict=True):
+        values = found[spec.name]
+        if not one.classification:
+            outputs.append(Output(spec.name, spec.datatype, values))
+        elif values.size <= _SHORT:
+            outputs.append(_best(spec, values, one.classification, served.classes))
+        else:
+            outputs.append(await asyncio.to_thread(_best, spec, values, one.classification, served.classes))
+    return Answer(served.name, served.version, question.id, tuple(outputs))
 
 
 def _best(spec: Spec, values: Array, count: int, classes: Classes) -> Output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from contextvars import ContextVar
@@ -26,6 +27,7 @@ class Account:
     queued: int = 0
     computed: int = 0
     held: int = 0  # bytes of its body and what was made of it
+    due: float = math.inf  # when it must be answered, by the loop's clock
 
     @classmethod
     def opened(cls, given: str, client: str) -> Account:

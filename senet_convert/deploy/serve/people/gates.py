@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,6 +23,7 @@ from ...session import Session
 from ..faults import AWAY, BAD, BUSY, FAULT, RequestError
 from ..models import places
 from ..models.served import Served
+from ..pools import Pool
 from . import excitation
 from .excitation import Block
 from .pictures import classifier_of
@@ -54,14 +54,14 @@ class Gated:
 
 
 class Gates:
-    """The factors of all models that have some. Lives on one event loop; the work is done by `workers`.
+    """The factors of all models that have some. Lives on one event loop; the work is done in the threads of `pool`.
 
     Half of the `threads` compute them (default: of the usable cores): the others are left to inference.
     """
 
-    def __init__(self, workers: Executor, enabled: bool, threads: int | None) -> None:
+    def __init__(self, pool: Pool, enabled: bool, threads: int | None) -> None:
         self.enabled = enabled
-        self._workers = workers
+        self._pool = pool
         self._threads = max(1, (threads or usable_cores()) // 2)
         self._blocks: WeakKeyDictionary[Served, tuple[Block, ...]] = WeakKeyDictionary()
         self._loaded: WeakKeyDictionary[Served, Gated] = WeakKeyDictionary()
@@ -87,8 +87,7 @@ class Gates:
     async def blocks(self, served: Served) -> tuple[Block, ...]:
         """The blocks of a model. Raises RequestError: AWAY while its file is being replaced."""
         if served not in self._blocks:
-            loop = asyncio.get_running_loop()
-            self._blocks[served] = await loop.run_in_executor(self._workers, _look, served)
+            self._blocks[served] = await self._pool.run(_look, served)
         return self._blocks[served]
 
     @asynccontextmanager
@@ -108,13 +107,12 @@ class Gates:
 
         Raises RequestError: FAULT, AWAY while the file is being replaced.
         """
-        loop = asyncio.get_running_loop()
         gated = self._loaded.get(served)
         if gated is None:
             found = await self.blocks(served)
-            gated = await loop.run_in_executor(self._workers, _load, served, found, self._threads)
+            gated = await self._pool.run(_load, served, found, self._threads)
         self._keep(served, gated)
-        output, factors = await loop.run_in_executor(self._workers, _run, gated, feeds)
+        output, factors = await self._pool.run(_run, gated, feeds)
         return output, described(gated.blocks, factors)
 
     def _keep(self, served: Served, gated: Gated) -> None:

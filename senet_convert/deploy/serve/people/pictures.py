@@ -6,8 +6,6 @@ not tell it at a bounded price, the picture is decoded in a process of its own, 
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,41 +16,31 @@ from ...apart import TooCostlyError, decode_apart
 from ...model import Model
 from ...preprocess import Preprocess
 from ...sizes import NoPictureError, Size, Unmeasured
-from ..faults import BAD, BUSY, NO_IMAGE, TOO_LARGE, RequestError
+from ..faults import BAD, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.served import Served
+from ..pools import Pool
 
 Array = NDArray[Any]
 
-_RETRY = 1  # seconds
 _SCANS = 16  # a progressive JPEG is decoded once per scan; the usual ones have about ten
+_QUEUE = 16  # pictures that wait for the one that is decoded apart
 _NAME = "the picture"
 
 
 class Pictures:
-    """Decoding for all requests: `workers` do it, and no more than `waiting` pictures wait for them."""
+    """Decoding for all requests, in the threads of `pool`."""
 
-    def __init__(self, workers: Executor, max_pixels: int, waiting: int) -> None:
-        self._workers = workers
-        self._apart = ThreadPoolExecutor(
-            1, thread_name_prefix="decode-apart"
-        )  # it waits, and holds up no other picture
+    def __init__(self, pool: Pool, max_pixels: int) -> None:
+        self._pool = pool
+        self._apart = Pool("pictures decoded apart", 1, _QUEUE)  # its thread waits, and holds up no other picture
         self._max_pixels = max_pixels
-        self._most = waiting
-        self._waiting = 0
 
     async def prepare(self, data: bytes, classifier: Model) -> Array:
-        """A picture as one item of the model's input: see `prepare`. Raises RequestError: BUSY beside its own."""
-        if self._waiting >= self._most:
-            raise RequestError(BUSY, f"{self._waiting} pictures are waiting already; try again", _RETRY)
-        self._waiting += 1
+        """A picture as one item of the model's input: see `prepare`. Raises RequestError: BUSY, LATE beside its own."""
         try:
-            loop = asyncio.get_running_loop()
-            try:
-                return await loop.run_in_executor(self._workers, prepare, data, classifier, self._max_pixels, False)
-            except Unmeasured:
-                return await loop.run_in_executor(self._apart, _unmeasured, data, classifier, self._max_pixels)
-        finally:
-            self._waiting -= 1
+            return await self._pool.run(prepare, data, classifier, self._max_pixels, False)
+        except Unmeasured:
+            return await self._apart.run(_unmeasured, data, classifier, self._max_pixels)
 
 
 def prepare(data: bytes, classifier: Model, max_pixels: int, apart: bool = True) -> Array:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping
 from dataclasses import dataclass
+from types import coroutine
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from ....errors import listed
 from ..faults import BAD, NO_IMAGE, WRONG_TYPE, RequestError
 from ..hub import Hub
-from ..web import packing
+from ..pools import Steps
+from ..web import bodies
 
 FORM = "multipart/form-data"
 BYTES = "application/octet-stream"
@@ -21,7 +22,8 @@ MOST = 64  # pictures in one request
 
 _FIELDS = 8
 _FIELD_SIZE = 4096  # bytes
-_PIECE = 2**20  # bytes that are parsed before other requests get their turn
+_TYPE_SIZE = 1024  # characters of a Content-Type
+_PIECE = 16 * 1024  # bytes that are parsed in one step
 
 
 @dataclass(frozen=True)
@@ -45,56 +47,66 @@ async def receive(request: Request, hub: Hub, known: Collection[str]) -> Sent:
 
     Raises RequestError: WRONG_TYPE, NO_IMAGE without any picture, BAD for a broken form or unknown options.
     """
-    kind = request.headers.get("content-type", BYTES).partition(";")[0].strip().lower()
-    if not (kind in (FORM, BYTES) or kind.startswith("image/")):
+    kind = request.headers.get("content-type", BYTES)
+    short = kind.partition(";")[0].strip().lower()
+    if len(kind) > _TYPE_SIZE or not (short in (FORM, BYTES) or short.startswith("image/")):
         raise RequestError(
             WRONG_TYPE,
             f"the body is '{kind[:80]}'; send a picture as image/jpeg, image/png, ... or {BYTES}, or several in {FORM} "
             "(curl: -F image=@FILE)",
         )
-    data = await _body(request, hub)
-    uploads, options = await _form(request, data) if kind == FORM else ((Upload("picture", data),), {})
+    if request.scope["query_string"].count(b"&") >= _FIELDS:
+        raise RequestError(BAD, f"the query has more than {_FIELDS} fields; a request may say {listed(sorted(known))}")
+    data = await bodies.read(request, hub)
+    uploads: tuple[Upload, ...] = (Upload("picture", data),)
+    options: Mapping[str, str] = {}
+    if short == FORM:
+        uploads, options = await hub.pools.forms.finish(_form(request.headers, data), hub.hold)
     options = {**request.query_params, **options}
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise RequestError(BAD, f"unknown: {listed(unknown)}; a request may say {listed(sorted(known))}")
+        raise RequestError(
+            BAD, f"unknown: {listed([name[:80] for name in unknown])}; a request may say {listed(sorted(known))}"
+        )
     if not uploads:
         raise RequestError(NO_IMAGE, "there is no file in the form: send each picture as a file (curl: -F image=@FILE)")
     return Sent(uploads, options)
 
 
-async def _body(request: Request, hub: Hub) -> bytes:
-    pieces = [piece async for piece in request.stream()]
-    encoding = request.headers.get("content-encoding", "")
-    if not encoding:
-        return b"".join(pieces)
-    limit = hub.settings.max_body
-    data = await asyncio.get_running_loop().run_in_executor(hub.workers, packing.unpack, pieces, encoding, limit)
-    hub.hold(len(data))
-    return data
-
-
-async def _form(request: Request, data: bytes) -> tuple[tuple[Upload, ...], dict[str, str]]:
-    parser = MultiPartParser(
-        request.headers, _stream(data), max_files=MOST, max_fields=_FIELDS, max_part_size=_FIELD_SIZE
-    )
-    parser.spool_max_size = len(data) + 1  # never to the disk: there may be none
+def _form(headers: Headers, data: bytes) -> Steps[tuple[tuple[Upload, ...], dict[str, str]]]:
+    """The files of a form, and its other fields."""
+    yield 2 * len(data)  # the files as they are written, and as they are read again
+    parser = MultiPartParser(headers, _stream(data), max_files=MOST, max_fields=_FIELDS, max_part_size=_FIELD_SIZE)
+    parser.spool_max_size = len(data) + 1  # never to the disk, there may be none: so nothing of it waits for anything
+    parsing = parser.parse()
     try:
-        form = await parser.parse()
+        while True:
+            parsing.send(None)
+            yield 0
+    except StopIteration as end:
+        form: FormData = end.value
     except MultiPartException as fault:
         raise RequestError(BAD, f"the form cannot be read: {fault.message}") from fault
+    finally:
+        parsing.close()
     uploads: list[Upload] = []
     options: dict[str, str] = {}
     for field, value in form.multi_items():
         if isinstance(value, UploadFile):
-            uploads.append(Upload(value.filename or field or f"picture {len(uploads) + 1}", await value.read()))
+            uploads.append(Upload(value.filename or field or f"picture {len(uploads) + 1}", value.file.read()))
+            value.file.close()
         else:
             options[field] = value
-    await form.close()
     return tuple(uploads), options
 
 
 async def _stream(data: bytes) -> AsyncGenerator[bytes, None]:
     for at in range(0, len(data), _PIECE):
         yield data[at : at + _PIECE]
-        await asyncio.sleep(0)
+        await _pause()
+
+
+@coroutine
+def _pause() -> Generator[None, None, None]:
+    """Gives the word back to whoever drives the parser: no event loop does."""
+    yield

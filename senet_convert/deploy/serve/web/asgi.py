@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..hub import Hub
+
+_PIECE = 256 * 1024  # bytes
 
 
 class Guard:
@@ -17,6 +20,17 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         raise NotImplementedError
+
+
+class InPieces(Response):
+    """A response whose body is handed on as fast as it is taken: whole, the loop would copy all of it at once."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """ASGI."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for at in range(0, len(self.body), _PIECE):
+            await send({"type": "http.response.body", "body": self.body[at : at + _PIECE], "more_body": True})
+        await send({"type": "http.response.body"})
 
 
 def headers(scope: Scope) -> dict[str, str]:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Iterable
 from contextlib import suppress
 
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from ..faults import SLOW, TOO_LARGE, RequestError
+from ..hub import Hub
 from ..observe import account
+from . import packing
 from .asgi import Guard
 
 _SMALL = 64 * 1024  # bytes that may be left unread while the connection is kept
 _PATIENCE = 2.0  # seconds that an unread body may go on, so that its sender comes to read the answer
+
+
+async def read(request: Request, hub: Hub, most: int | None = None) -> bytes:
+    """The body whole, unpacked where it is packed; `most` bytes of it, where less are taken than the settings say.
+
+    Raises RequestError: TOO_LARGE, BAD for a packing that is wrong or not known; AWAY when all hold too much.
+    """
+    limit = hub.settings.max_body if most is None else most
+    found = io.BytesIO()  # grows without copying all of it for every piece, and gives its bytes away without a copy
+    async for piece in request.stream():
+        found.write(piece)
+        if found.tell() > limit:
+            raise RequestError(TOO_LARGE, f"the body has more than {limit} bytes; this path takes no more")
+    encoding = request.headers.get("content-encoding", "")
+    if not encoding:
+        return found.getvalue()
+    return await hub.pools.packing.finish(packing.unpack(found.getvalue(), encoding, limit), hub.hold)
 
 
 class Unread(Guard):
@@ -68,7 +89,7 @@ class Limits(Guard):
         settings = self.hub.settings
         if expected > settings.max_body:
             raise RequestError(TOO_LARGE, f"the body has {expected} bytes; at most {settings.max_body} are taken")
-        due = asyncio.get_running_loop().time() + settings.body_timeout
+        due = min(asyncio.get_running_loop().time() + settings.body_timeout, account.current.get().due)
         length, over = 0, False
 
         async def take() -> Message:
@@ -79,7 +100,8 @@ class Limits(Guard):
                 async with asyncio.timeout_at(due):
                     message = await receive()
             except TimeoutError:
-                raise RequestError(SLOW, f"the body did not arrive within {settings.body_timeout:g} s") from None
+                seconds = min(settings.body_timeout, settings.deadline)
+                raise RequestError(SLOW, f"the body did not arrive within {seconds:g} s") from None
             size = len(message.get("body", b""))
             length += size
             over = message["type"] == "http.disconnect" or not message.get("more_body")

@@ -6,25 +6,28 @@ As Triton does, parameters that have no meaning here are taken and ignored: `pri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import orjson
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..faults import BAD, RequestError
 from ..models import tensors
 from ..models.inference import Answer, Array, Question, Wanted
 from ..models.served import FREE, Served, Spec
+from ..pools import Steps
 from . import json_data
 from .json_data import Data
 
 HEADER = "Inference-Header-Content-Length"
 
-_WHOLE = 2**63 - 1
 _MOST_DIMS = 64
 _MICRO = 1e-6
-_NUMBERS = ("priority", "timeout")
+
+Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Name = Annotated[str, Meta(max_length=1024)]
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Form:
-    """An answer as it is sent: its pieces, and the length of the JSON before the tensors' bytes, if there are any."""
+    """An answer as it is sent, and the length of the JSON before the tensors' bytes, if there are any."""
 
-    pieces: tuple[bytes, ...]
+    content: bytes
     header: int | None
 
 
@@ -57,7 +60,46 @@ def json_bytes(header: str | None, body: int) -> int:
     return int(header)
 
 
-def decode(body: bytes, header: str | None, served: Served, version: str = "", depth: int = json_data.DEPTH) -> Asked:
+class _TensorParameters(Struct, frozen=True):
+    """Of an input or an output; a client's own are ignored."""
+
+    binary_data_size: Whole | UnsetType = UNSET
+    binary_data: bool | UnsetType = UNSET
+    classification: Whole = 0
+    shared_memory_region: Any = UNSET
+    shared_memory_byte_size: Any = UNSET
+    shared_memory_offset: Any = UNSET
+
+
+class _Input(Struct, frozen=True):
+    name: Name
+    datatype: Name
+    shape: Annotated[tuple[Whole, ...], Meta(max_length=_MOST_DIMS)]
+    data: Any = None
+    parameters: _TensorParameters = _TensorParameters()
+
+
+class _Output(Struct, frozen=True):
+    name: Name
+    parameters: _TensorParameters = _TensorParameters()
+
+
+class _Parameters(Struct, frozen=True):
+    priority: Whole = 0
+    timeout: Whole = 0
+    binary_data_output: bool = False
+
+
+class _Request(Struct, frozen=True):
+    id: str = ""
+    inputs: tuple[_Input, ...] = ()
+    outputs: tuple[_Output, ...] = ()
+    parameters: _Parameters = _Parameters()
+
+
+def decode(
+    body: bytes, header: str | None, served: Served, version: str = "", depth: int = json_data.DEPTH
+) -> Steps[Asked]:
     """The request for `served` in `body`; `header` is the value of HEADER, `depth` how deep its JSON may be nested.
 
     Without HEADER all of the body is JSON; with 0 it is nothing but the bytes of the only input. Raises RequestError.
@@ -65,26 +107,19 @@ def decode(body: bytes, header: str | None, served: Served, version: str = "", d
     length = json_bytes(header, len(body))
     if header is not None and length == 0:
         return _raw(body, served, version)
-    tree = _object(json_data.parse(body, length, depth), "the request")
-    parameters = _parameters(tree, "the request")
-    for key in _NUMBERS:
-        _whole(parameters.get(key, 0), f"parameter '{key}'")
-    inputs, end = _inputs(tree, body, length, served)
+    asked = _typed(json_data.parse(body, length, depth))
+    inputs, end = yield from _inputs(asked, body, length, served)
     if end != len(body):
         raise RequestError(
             BAD, f"{len(body) - end} bytes follow the last tensor; their sizes are in 'binary_data_size'"
         )
-    default = _flag(parameters, "binary_data_output")
-    outputs = [_output(entry, default) for entry in _list(tree, "outputs")]
-    question = Question(
-        served.name,
-        inputs,
-        version,
-        _word(tree.get("id", ""), "'id'"),
-        tuple(wanted for wanted, _ in outputs),
-        parameters.get("timeout", 0) * _MICRO or None,
-    )
-    return Asked(question, tuple(binary for _, binary in outputs), default)
+    default = asked.parameters.binary_data_output
+    for entry in asked.outputs:
+        _check_memory(entry.parameters, f"output '{entry.name}'")
+    wanted = tuple(Wanted(entry.name, entry.parameters.classification) for entry in asked.outputs)
+    binary = (entry.parameters.binary_data for entry in asked.outputs)
+    question = Question(served.name, inputs, version, asked.id, wanted, asked.parameters.timeout * _MICRO or None)
+    return Asked(question, tuple(default if one is UNSET else bool(one) for one in binary), default)
 
 
 def encode(answer: Answer, asked: Asked) -> Form:
@@ -106,7 +141,7 @@ def encode(answer: Answer, asked: Asked) -> Form:
             pieces += [*json_data.write(output), b"}"]
     pieces.append(b"]}")
     header = sum(map(len, pieces)) if tail else None
-    return Form((*pieces, *tail), header)
+    return Form(b"".join((*pieces, *tail)), header)
 
 
 def effort(answer: Answer, asked: Asked) -> int:
@@ -134,27 +169,36 @@ def _raw(body: bytes, served: Served, version: str) -> Asked:
     return Asked(Question(served.name, {spec.name: tensors.from_bytes(spec, shape, body)}, version), default=True)
 
 
-def _inputs(tree: Mapping[str, Any], body: bytes, at: int, served: Served) -> tuple[dict[str, Array], int]:
+def _typed(tree: Any) -> _Request:
+    """Raises RequestError: something is missing, or of another type than the protocol says."""
+    try:
+        return msgspec.convert(tree, _Request)
+    except msgspec.ValidationError as fault:
+        raise RequestError(BAD, f"the request is not as the protocol has it: {fault}") from None
+
+
+def _inputs(asked: _Request, body: bytes, at: int, served: Served) -> Steps[tuple[dict[str, Array], int]]:
     """The tensors by name, and where in the body the last one ends; the first binary one starts at `at`."""
     found: dict[str, Array] = {}
-    for entry in _list(tree, "inputs"):
-        given = _object(entry, "an entry of 'inputs'")
-        name = _word(given.get("name"), "the 'name' of an input")
+    for given in asked.inputs:
+        name = given.name
         if name in found:
             raise RequestError(BAD, f"input '{name}' stands more than once in the request")
-        spec = served.accept(name, _word(given.get("datatype"), f"'datatype' of input '{name}'"), _shape(given, name))
-        parameters = _parameters(given, f"input '{name}'")
-        if "binary_data_size" in parameters:
-            size = _whole(parameters["binary_data_size"], f"'binary_data_size' of input '{name}'")
+        spec = served.accept(name, given.datatype, given.shape)
+        _check_memory(given.parameters, f"input '{name}'")
+        size = given.parameters.binary_data_size
+        if size is not UNSET:
+            if at % spec.dtype.itemsize:
+                yield size  # bytes across the type's boundaries are copied
             found[name] = _binary(spec, given, body, at, size)
             at += size
         else:
-            found[name] = _from_json(spec, given)
+            found[name] = yield from _from_json(spec, given)
     return found, at
 
 
-def _binary(spec: Spec, given: Mapping[str, Any], body: bytes, at: int, size: int) -> Array:
-    if "data" in given:
+def _binary(spec: Spec, given: _Input, body: bytes, at: int, size: int) -> Array:
+    if given.data is not None:
         raise RequestError(BAD, f"input {spec} has both 'data' and 'binary_data_size'; which one is meant?")
     if size > len(body) - at:
         raise RequestError(
@@ -162,68 +206,18 @@ def _binary(spec: Spec, given: Mapping[str, Any], body: bytes, at: int, size: in
             f"input {spec}: 'binary_data_size' is {size}; {len(body) - at} bytes are left in the body "
             f"(the header {HEADER} says where they begin)",
         )
-    return tensors.from_bytes(spec, given["shape"], body, at, size)
+    return tensors.from_bytes(spec, given.shape, body, at, size)
 
 
-def _from_json(spec: Spec, given: Mapping[str, Any]) -> Array:
-    data = given.get("data")
-    if data is None:
+def _from_json(spec: Spec, given: _Input) -> Steps[Array]:
+    if given.data is None:
         raise RequestError(BAD, f"input {spec}: neither 'data' nor the parameter 'binary_data_size' is there")
-    if not isinstance(data, Data):
+    if not isinstance(given.data, Data):
         raise RequestError(BAD, f"input {spec}: 'data' must be an array of its values, flat or nested")
-    return json_data.read(spec, given["shape"], data)
+    return json_data.read(spec, given.shape, given.data)
 
 
-def _output(entry: Any, default: bool) -> tuple[Wanted, bool]:
-    given = _object(entry, "an entry of 'outputs'")
-    name = _word(given.get("name"), "the 'name' of an output")
-    parameters = _parameters(given, f"output '{name}'")
-    count = _whole(parameters.get("classification", 0), f"'classification' of output '{name}'")
-    return Wanted(name, count), _flag(parameters, "binary_data", default)
-
-
-def _shape(given: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    dims = given.get("shape")
-    if not isinstance(dims, list) or len(dims) > _MOST_DIMS:
-        raise RequestError(BAD, f"'shape' of input '{name}' must be a list of at most {_MOST_DIMS} whole numbers")
-    return tuple(_whole(dim, f"a size in 'shape' of input '{name}'") for dim in dims)
-
-
-def _parameters(given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    parameters = _object(given.get("parameters", {}), f"'parameters' of {what}")
-    shared = next((key for key in parameters if key.startswith("shared_memory")), None)
-    if shared is not None:
-        raise RequestError(BAD, f"{what}: shared memory ('{shared}') is not supported; send the bytes in the request")
-    return parameters
-
-
-def _object(value: Any, what: str) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    raise RequestError(BAD, f"{what} must be a JSON object")
-
-
-def _list(tree: Mapping[str, Any], key: str) -> Sequence[Any]:
-    value = tree.get(key, [])
-    if isinstance(value, list):
-        return value
-    raise RequestError(BAD, f"'{key}' must be a list")
-
-
-def _word(value: Any, what: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise RequestError(BAD, f"{what} must be a string")
-
-
-def _whole(value: Any, what: str) -> int:
-    if type(value) is int and 0 <= value <= _WHOLE:
-        return value
-    raise RequestError(BAD, f"{what} must be a whole number from 0 to {_WHOLE}")
-
-
-def _flag(parameters: Mapping[str, Any], key: str, default: bool = False) -> bool:
-    value = parameters.get(key, default)
-    if isinstance(value, bool):
-        return value
-    raise RequestError(BAD, f"parameter '{key}' must be true or false")
+def _check_memory(given: _TensorParameters, what: str) -> None:
+    for key in ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"):
+        if getattr(given, key) is not UNSET:
+            raise RequestError(BAD, f"{what}: shared memory ('{key}') is not supported; send the bytes in the request")

@@ -19,6 +19,7 @@ from ..observe import account, logs
 from ..observe.account import Account
 from .asgi import Guard, headers
 from .bodies import Limits, Unread
+from .deadline import Deadline
 
 PROBES = ("/v2/health/live", "/v2/health/ready")
 METRICS = "/metrics"
@@ -175,7 +176,7 @@ class Rate(Guard):
         await self.app(scope, receive, send)
 
 
-GUARDS: tuple[type[Guard], ...] = (Identity, Record, Trace, Unread, Faults, Origin, Key, Rate, Limits)
+GUARDS: tuple[type[Guard], ...] = (Identity, Record, Trace, Unread, Faults, Deadline, Origin, Key, Rate, Limits)
 
 
 def middleware(hub: Hub) -> list[Middleware]:

@@ -1,8 +1,8 @@
 """Tensors as JSON: long arrays of numbers, read and written in steps.
 
-A parser holds the interpreter's lock until it is done, and makes some 100 bytes of Python objects of `[[],[],...` for
-each 3 that were sent. So the arrays are cut out of the request, what remains is short, and an array is parsed in
-pieces, straight into its numpy array; between two pieces others have their turn.
+A parser holds the interpreter's lock until it is done: of 60 MB even the one that only skips them for 0.15 s. And it
+makes some 100 bytes of objects of `[[],[],...` for each 3 that were sent. So the arrays are cut out of the request,
+what remains is short and has few keys, and an array is parsed in pieces, straight into its numpy array.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import math
 import re
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +22,17 @@ from numpy.typing import NDArray
 from ..faults import BAD, RequestError
 from ..models.inference import BYTES, Output
 from ..models.served import Spec
+from ..pools import Steps
 
 Array = NDArray[Any]
 
 MOST = 256 * 1024  # bytes of a request's JSON besides its data
+KEYS = 4096  # keys that it may have, of all objects together
+NODES = 4096  # objects and arrays in it
 DEPTH = 16  # how deep it may be nested
 
 _STEP = 64 * 1024  # bytes that are parsed at a time, values that are written at a time
+_SPAN = 1024 * 1024  # bytes whose brackets are counted at a time
 _LONGEST = 4096  # bytes that a number may take, with the space around it
 _ROW = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*\[')
 _MARK = secrets.token_hex(8)  # stands where an array was cut out; nobody can guess it
@@ -50,17 +53,27 @@ class Data:
 def parse(body: bytes, end: int | None = None, depth: int = DEPTH) -> Any:
     """`body` up to `end` as JSON; values of keys `data` that are arrays without strings and objects are `Data`.
 
-    Raises RequestError: not JSON, nested too deep, a key that stands twice, NaN, more than MOST bytes besides data.
+    Raises RequestError: not JSON, nested too deep, a key that stands twice, more than KEYS of them, NaN; besides data
+    more than MOST bytes, or more than NODES objects and arrays.
     """
-    text, arrays = _cut(body, len(body) if end is None else end)
-    marks = {f"{_MARK}{number}": data for number, data in enumerate(arrays)}
+    text, marks = _cut(body, len(body) if end is None else end)
+    if text.count(b"[") + text.count(b"{") > NODES:
+        told = f"more than {NODES} objects and arrays besides its 'data'"
+        raise RequestError(BAD, f"the request is nested too deep, or has too many parts: {told}")
+    keys = 0
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = {key: marks.get(value, value) if isinstance(value, str) else value for key, value in pairs}
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            doubled = next(key for key in keys if keys.count(key) > 1)
-            raise RequestError(BAD, f"the request is ambiguous: key '{doubled}' stands more than once in an object")
+        nonlocal keys
+        keys += len(pairs)
+        if keys > KEYS:
+            raise RequestError(BAD, f"the request's JSON has more than {KEYS} keys")
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise RequestError(
+                    BAD, f"the request is ambiguous: key '{key[:80]}' stands more than once in an object"
+                )
+            found[key] = marks.get(value, value) if isinstance(value, str) else value
         return found
 
     try:
@@ -73,34 +86,41 @@ def parse(body: bytes, end: int | None = None, depth: int = DEPTH) -> Any:
     except RecursionError:
         raise RequestError(BAD, f"the request is nested too deep: more than {depth} levels") from None
     except ValueError as fault:
-        reason = fault.msg if isinstance(fault, json.JSONDecodeError) else fault
+        reason = fault.msg if isinstance(fault, json.JSONDecodeError) else str(fault)[:200]
         raise RequestError(BAD, f"the request is not JSON: {reason}") from None
     return tree
 
 
-def read(spec: Spec, shape: Sequence[int], data: Data) -> Array:
+def read(spec: Spec, shape: Sequence[int], data: Data) -> Steps[Array]:
     """The tensor for input `spec`; `data` is flat in row-major order, or nested as `shape` says.
 
     Raises RequestError: too few or too many values, other nesting, values that the type cannot hold.
     """
-    count = math.prod(shape)
-    if 2 * count + 1 > data.end - data.start:
+    count, size = math.prod(shape), data.end - data.start
+    if 2 * count + 1 > size:
         raise RequestError(BAD, f"input {spec}: shape {list(shape)} takes {count} values; 'data' is too short for them")
+    yield count * spec.dtype.itemsize + size  # the tensor, and at most as much as was sent for its frame
     flat = np.empty(count, spec.dtype)
-    outline: list[bytes] = []
-    filled, nested = 0, False
-    for text in _steps(spec, data):
+    frame, filled, at = b"", 0, 0
+    for text in _pieces(spec, data):
         values = _values(spec, text)
-        if filled + len(values) <= count:
-            flat[filled : filled + len(values)] = _typed(spec, values)
-        filled += len(values)
-        brackets = b"[" in text or b"]" in text
-        nested = nested or brackets
-        outline.append(_outline(spec, text) if brackets else b"," * (len(values) - 1))
+        if not filled:
+            nested = len(shape) > 1 and text.lstrip(_SPACE).startswith(b"[")
+            frame = _frame(shape if nested else (count,), size)
+        outline = (b"," if filled else b"") + _outline(spec, text)
+        part = _typed(spec, values)
+        if filled + len(part) > count:
+            told = f"shape {list(shape)} takes {count} values; 'data' has {filled + len(part)} or more"
+            raise RequestError(BAD, f"input {spec}: {told}")
+        if not frame.startswith(outline, at):
+            raise _misshapen(spec, shape)
+        flat[filled : filled + len(part)] = part
+        filled, at = filled + len(part), at + len(outline)
+        yield 0
     if filled != count:
         raise RequestError(BAD, f"input {spec}: shape {list(shape)} takes {count} values; 'data' has {filled}")
-    if nested and (len(shape) < 2 or b",".join(outline) != _expected(shape)):
-        raise RequestError(BAD, f"input {spec}: 'data' is neither flat nor nested as shape {list(shape)} says")
+    if at != len(frame) - 1:
+        raise _misshapen(spec, shape)
     return flat.reshape(shape)
 
 
@@ -117,39 +137,44 @@ def write(output: Output) -> Iterator[bytes]:
     yield b"["
     for start in range(0, len(flat), _STEP):
         if start:
-            _let_others()
             yield b","
         yield orjson.dumps(flat[start : start + _STEP], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
     yield b"]"
 
 
-def _cut(body: bytes, end: int) -> tuple[bytes, list[Data]]:
-    """The request without its arrays, and these."""
+def _cut(body: bytes, end: int) -> tuple[bytes, dict[str, Data]]:
+    """The request without its arrays, and these by what stands in their places."""
     kept: list[bytes] = []
-    arrays: list[Data] = []
+    arrays: dict[str, Data] = {}
     at = length = 0
-    while (row := _ROW.search(body, at, min(end, at + MOST))) is not None:
+    while length <= MOST and (row := _ROW.search(body, at, min(end, at + MOST))) is not None:
         start = row.end() - 1
-        quote = body.find(b'"', start, end)
-        stop = end if quote < 0 else quote
-        brace = body.find(b"}", start, stop)
-        stop = stop if brace < 0 else brace
-        close = body.rfind(b"]", start, stop) + 1
-        balanced = body.count(b"[", start, close) == body.count(b"]", start, close)
-        if close == 0 or not balanced:  # strings, objects or the end: no array of numbers
-            close = row.end()
-            kept.append(body[at:close])
-        else:
-            kept.append(body[at:start] + f'"{_MARK}{len(arrays)}"'.encode())
-            arrays.append(Data(body, start, close))
+        data = _array(body, start, end)
+        kept.append(body[at : start + 1])  # strings, objects or the end: no array of numbers
+        at = start + 1
+        if data is not None:
+            mark = f"{_MARK}{len(arrays)}"
+            kept[-1] = kept[-1][:-1] + f'"{mark}"'.encode()
+            arrays[mark] = data
+            at = data.end
         length += len(kept[-1])
-        at = close
-        if length > MOST:
-            break
     if length + end - at > MOST:
         raise RequestError(BAD, f"the request's JSON is longer than {MOST} bytes besides the arrays of its 'data'")
     kept.append(body[at:end])
     return b"".join(kept), arrays
+
+
+def _array(body: bytes, start: int, end: int) -> Data | None:
+    """The array that begins at `start`, where nothing but numbers and arrays is in it."""
+    quote = body.find(b'"', start, end)
+    stop = end if quote < 0 else quote
+    brace = body.find(b"}", start, stop)
+    close = body.rfind(b"]", start, stop if brace < 0 else brace) + 1
+    depth = 0
+    for at in range(start, close, _SPAN):
+        span = body[at : min(at + _SPAN, close)]
+        depth += span.count(b"[") - span.count(b"]")
+    return Data(body, start, close) if close and depth == 0 else None
 
 
 def _is_deeper(tree: Any, depth: int) -> bool:
@@ -171,22 +196,16 @@ def _no_number(word: str) -> None:
     raise RequestError(BAD, f"the request is not JSON: it has no {word}; send such values as binary data")
 
 
-def _steps(spec: Spec, data: Data) -> Iterator[bytes]:
+def _pieces(spec: Spec, data: Data) -> Iterator[bytes]:
     """What is between the outer brackets, cut at commas."""
     at, end = data.start + 1, data.end - 1
-    while True:
-        comma = data.body.find(b",", at + _STEP, at + _STEP + _LONGEST) if at + _STEP + _LONGEST < end else end
+    while at + _STEP + _LONGEST < end:
+        comma = data.body.find(b",", at + _STEP, at + _STEP + _LONGEST)
         if comma < 0:
             raise RequestError(BAD, f"input {spec}: 'data' has a value of more than {_LONGEST} characters")
         yield data.body[at:comma]
-        if comma == end:
-            return
-        _let_others()
         at = comma + 1
-
-
-def _let_others() -> None:
-    time.sleep(0)  # gives the interpreter's lock away
+    yield data.body[at:end]
 
 
 def _values(spec: Spec, text: bytes) -> list[Any]:
@@ -232,6 +251,10 @@ def _unfit(spec: Spec, wanted: str, value: Any) -> RequestError:
     return RequestError(BAD, f"input {spec} takes {wanted}; 'data' holds {json.dumps(value, default=str)[:40]}")
 
 
+def _misshapen(spec: Spec, shape: Sequence[int]) -> RequestError:
+    return RequestError(BAD, f"input {spec}: 'data' is neither flat nor nested as shape {list(shape)} says")
+
+
 def _outline(spec: Spec, text: bytes) -> bytes:
     """The brackets and commas of a piece. Raises RequestError for a number beside a bracket without a comma."""
     signs = text.translate(_SHAPE, _SPACE)
@@ -240,9 +263,14 @@ def _outline(spec: Spec, text: bytes) -> bytes:
     return signs.translate(None, b"0")
 
 
-def _expected(shape: Sequence[int]) -> bytes:
-    """The brackets and commas of an array nested as `shape` says, without the outermost brackets."""
-    found = b"," * (shape[-1] - 1)
+def _frame(shape: Sequence[int], most: int) -> bytes:
+    """Commas and brackets of an array nested as `shape` says, without the outermost but with a comma behind.
+
+    Nothing where that is longer than `most`: then it is not what was sent.
+    """
+    found = b"," * shape[-1]
     for size in reversed(shape[:-1]):
-        found = ((b"[" + found + b"],") * size)[:-1]
+        if (len(found) + 2) * size > most:
+            return b""
+        found = (b"[" + found[:-1] + b"],") * size
     return found

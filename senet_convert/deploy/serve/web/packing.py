@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
-from collections.abc import Sequence
 
 from ..faults import BAD, TOO_LARGE, RequestError
+from ..pools import Steps
 
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's word for each packing: gzip's header, zlib's header
 _WORTH = 1024  # bytes that are worth packing
 _FAST = 1  # zlib's level: an answer is packed while its client waits
+_PIECE = 64 * 1024  # bytes that are unpacked in one step
+_GROWTH = 1024 * 1024  # bytes that they may become in it
+_CHOICES = 16  # packings of an Accept-Encoding that are looked at
 _QUALITY = re.compile(r"\s*([\w*-]+)\s*(?:;\s*q\s*=\s*([\d.]+)\s*)?")
 
 
-def unpack(pieces: Sequence[bytes], encoding: str, limit: int) -> bytes:
-    """The body whole; `encoding` is the request's Content-Encoding.
+def unpack(body: bytes, encoding: str, limit: int) -> Steps[bytes]:
+    """The body whole; `encoding` is the request's Content-Encoding. Yields how much longer it has become.
 
     Raises RequestError: unknown encoding, not packed that way, or longer than `limit` bytes when unpacked.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
-        return b"".join(pieces)
+        return body
     if name not in _WINDOWS:
         raise RequestError(BAD, f"Content-Encoding {encoding[:40]!r} is not known; send gzip, deflate or none")
     unpacker = zlib.decompressobj(_WINDOWS[name])
-    try:
-        found = unpacker.decompress(b"".join(pieces), limit + 1)
-    except zlib.error as fault:
-        raise RequestError(BAD, f"the body is not packed by {name} as its Content-Encoding says: {fault}") from None
-    if len(found) > limit:
-        raise RequestError(TOO_LARGE, f"the body is longer than {limit} bytes when it is unpacked")
-    if not unpacker.eof or unpacker.unused_data:
+    found = io.BytesIO()
+    at = 0
+    while at < len(body) and not unpacker.eof:
+        rest, at = body[at : at + _PIECE], at + _PIECE
+        grown = _GROWTH
+        while (rest or grown == _GROWTH) and not unpacker.eof:  # a full step may have left something inside of zlib
+            try:
+                grown = found.write(unpacker.decompress(rest, _GROWTH))
+            except zlib.error as fault:
+                raise RequestError(BAD, f"the body is not packed by {name} as its encoding says: {fault}") from None
+            rest = unpacker.unconsumed_tail
+            if found.tell() > limit:
+                raise RequestError(TOO_LARGE, f"the body is longer than {limit} bytes when it is unpacked")
+            yield grown
+    if not unpacker.eof or unpacker.unused_data or at < len(body):
         raise RequestError(BAD, f"the body is not one whole {name} stream: it is cut off, or something follows it")
-    return found
+    return found.getvalue()
 
 
 def chosen(accept: str, size: int) -> str | None:
     """How to pack an answer of `size` bytes; `accept` is the request's Accept-Encoding, where only names count."""
     if size < _WORTH:
         return None
-    asked = {match[1].lower() for match in map(_QUALITY.fullmatch, accept.split(",")) if match and _wanted(match[2])}
+    choices = accept.split(",", _CHOICES)[:_CHOICES]
+    asked = {match[1].lower() for match in map(_QUALITY.fullmatch, choices) if match and _wanted(match[2])}
     return next((name for name in _WINDOWS if name in asked), None)
 
 

@@ -15,9 +15,11 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..settings import Settings
+from .deadline import BEGAN
 
 AHEAD = 64  # requests that may be sent before the first is answered
 FIELDS = 100  # header fields of a request
+CHUNKS = 8192  # pieces of bodies in what is read at once: each costs the loop a microsecond, whatever its length
 
 
 class _TooMuchError(Exception):
@@ -38,6 +40,7 @@ class Guarded(HttpToolsProtocol):
         self._in_head = False
         self._head = 0  # bytes of the head so far
         self._fruitless = 0  # bytes that came and gave neither a whole field nor a body: a field without end
+        self._chunks = 0  # since something was read last
         self._excess: _TooMuchError | None = None
 
     @property
@@ -78,6 +81,7 @@ class Guarded(HttpToolsProtocol):
         if self._timer is None and self.idle:
             self._await_head()
         self._fruitless += len(data)
+        self._chunks = 0
         super().data_received(data)
         if self._fruitless > self.limits.max_headers and not self.transport.is_closing():
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._too_long())
@@ -85,6 +89,7 @@ class Guarded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self.scope["state"][BEGAN] = self.loop.time()
         self._in_head = True
         self._head = 0
         if len(self.pipeline) >= AHEAD:
@@ -114,6 +119,9 @@ class Guarded(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A part of its body."""
         self._fruitless = 0
+        self._chunks += 1
+        if self._chunks > CHUNKS:
+            self._exceed(HTTPStatus.BAD_REQUEST, "the body comes in chunks of a few bytes each; send larger ones")
         super().on_body(body)
 
     def on_message_complete(self) -> None:

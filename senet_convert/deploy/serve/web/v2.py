@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,15 +15,15 @@ from ..faults import AWAY, BAD, FAULT, FORBIDDEN, LATE, UNKNOWN, RequestError
 from ..hub import Hub
 from ..models import inference
 from ..models.inference import Answer
-from . import codec, json_data, packing
+from ..pools import drain
+from . import bodies, codec, json_data, packing
 from . import v2_schemas as schemas
+from .asgi import InPieces
 from .codec import HEADER, Asked
 from .operation import Endpoint, Media, Operation, Parameter, json
 
-Result = TypeVar("Result")
-
-_SHORT = 64 * 1024  # bytes of JSON that are parsed or written at once, within a millisecond
-_BULK = 4 * 1024 * 1024  # bytes of tensors that are copied at once
+_SHORT = 16 * 1024  # bytes of JSON that are parsed, or of an answer that are packed, at once: within a millisecond
+_BULK = 1024 * 1024  # bytes of tensors that are copied at once
 _JSON, _BINARY = "application/json", "application/octet-stream"
 _EMPTY: Media = {}
 _TAG, _MODELS, _CONTROL, _WITHOUT = "server", "models", "model repository", "not supported"
@@ -207,53 +207,37 @@ async def _infer(request: Request) -> Response:
     hub = _hub(request)
     name, version = _which(request)
     served = hub.repository.get(name, version).served
-    text, long = await _body(request, hub)
+    body = await bodies.read(request, hub)
     header = request.headers.get(HEADER)
-    depth = hub.settings.max_depth
-    if long or codec.json_bytes(header, len(text)) > _SHORT:
-        asked = await _elsewhere(hub, codec.decode, text, header, served, version, depth)
-    else:
-        asked = codec.decode(text, header, served, version, depth)
-    hub.hold(sum(array.nbytes for array in asked.question.inputs.values() if array.flags.writeable))  # no views of text
+    decoding = codec.decode(body, header, served, version, hub.settings.max_depth)
+    short = len(body) <= _BULK and codec.json_bytes(header, len(body)) <= _SHORT
+    asked = drain(decoding, hub.hold) if short else await hub.pools.json.finish(decoding, hub.hold)
     answer = await inference.infer(hub.repository, asked.question)
-    accept = request.headers.get("accept-encoding", "")
-    if codec.effort(answer, asked) > (_SHORT if accept else _BULK):  # packing is slower than copying
-        return await _elsewhere(hub, _encode, answer, asked, accept)
-    return _encode(answer, asked, accept)
+    return await _respond(hub, answer, asked, request.headers.get("accept-encoding", ""))
 
 
-async def _body(request: Request, hub: Hub) -> tuple[bytes, bool]:
-    """The body unpacked, and whether it is so long that copying it would keep other requests waiting."""
-    pieces = [piece async for piece in request.stream()]
-    packed = request.headers.get("content-encoding", "")
-    long = sum(map(len, pieces)) > _BULK
-    if not packed:
-        return (await _elsewhere(hub, b"".join, pieces) if long else b"".join(pieces)), long
-    text = await _elsewhere(hub, packing.unpack, pieces, packed, hub.settings.max_body)
-    hub.hold(len(text))
-    return text, len(text) > _BULK
-
-
-def _encode(answer: Answer, asked: Asked, accept: str) -> Response:
-    form = codec.encode(answer, asked)
-    content = b"".join(form.pieces)
+async def _respond(hub: Hub, answer: Answer, asked: Asked, accept: str) -> Response:
+    effort = codec.effort(answer, asked)
+    hub.hold(effort // 2)  # JSON takes up to eight times the tensor's bytes: pieces, then the whole
+    form = codec.encode(answer, asked) if effort <= _BULK else await hub.pools.json.run(codec.encode, answer, asked)
     headers = {} if form.header is None else {HEADER: str(form.header)}
+    content = form.content
     name = packing.chosen(accept, len(content))
     if name:
-        content = packing.pack(content, name)
+        short = len(content) <= _SHORT
+        content = packing.pack(content, name) if short else await hub.pools.packing.run(packing.pack, content, name)
         headers |= {"Content-Encoding": name, "Vary": "Accept-Encoding"}
-    return Response(content, headers=headers, media_type=_JSON if form.header is None else _BINARY)
-
-
-async def _elsewhere(hub: Hub, work: Callable[..., Result], *arguments: Any) -> Result:
-    """In a thread, so that other requests go on meanwhile."""
-    return await asyncio.get_running_loop().run_in_executor(hub.workers, work, *arguments)
+    return InPieces(content, headers=headers, media_type=_JSON if form.header is None else _BINARY)
 
 
 async def _small_json(request: Request) -> dict[str, Any]:
     """A JSON object that may be missing."""
-    text = await request.body()
-    found = json_data.parse(text, depth=_hub(request).settings.max_depth) if text.strip() else {}
+    hub = _hub(request)
+    body = await bodies.read(request, hub, json_data.MOST)
+    if not body.strip():
+        return {}
+    parse = partial(json_data.parse, body, depth=hub.settings.max_depth)
+    found = parse() if len(body) <= _SHORT else await hub.pools.json.run(parse)
     if not isinstance(found, dict):
         raise RequestError(BAD, "the body must be a JSON object")
     return found

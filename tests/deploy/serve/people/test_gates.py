@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from senet_convert.deploy.serve.models.served import Array, Engine, Served
 from senet_convert.deploy.serve.people.excitation import Block
 from senet_convert.deploy.serve.people.gates import Gates, described
 from senet_convert.deploy.serve.people.pictures import classifier_of, prepare
+from senet_convert.deploy.serve.pools import Pool
 
 CPU = Engine("cpu", threads=1, max_batch=4)
 Use = Callable[[Gates], Awaitable[None]]
@@ -34,8 +34,7 @@ def feeds(served: Served, file: Path) -> dict[str, Array]:
 
 def use(what: Use, enabled: bool = True) -> None:
     async def go() -> None:
-        with ThreadPoolExecutor(1) as workers:
-            await what(Gates(workers, enabled, threads=1))
+        await what(Gates(Pool("gates", 1, 4), enabled, threads=1))
 
     asyncio.run(go())
 

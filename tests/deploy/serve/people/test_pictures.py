@@ -7,7 +7,6 @@ import io
 import struct
 import threading
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.faults import BUSY, NO_IMAGE, TOO_LARGE, RequestError
 from senet_convert.deploy.serve.people import pictures as module
 from senet_convert.deploy.serve.people.pictures import Pictures, prepare
+from senet_convert.deploy.serve.pools import Pool
 from tests.deploy.serve.asgi import encoded
 
 MOST = 1_000_000
@@ -93,8 +93,7 @@ def test_what_is_decoded_apart_holds_up_no_other_picture(model: Model, monkeypat
         held.wait(10)
 
     async def go() -> None:
-        workers = ThreadPoolExecutor(1)
-        pictures = Pictures(workers, MOST, waiting=9)
+        pictures = Pictures(Pool("pictures", threads=1, queue=9), MOST)
         monkeypatch.setattr(module, "_unmeasured", stuck)
         tasks = [asyncio.create_task(pictures.prepare(encoded(9, 9, ".avif"), model)) for _ in range(4)]
         await asyncio.sleep(0.05)
@@ -102,7 +101,6 @@ def test_what_is_decoded_apart_holds_up_no_other_picture(model: Model, monkeypat
             assert (await pictures.prepare(encoded(9, 9), model)).shape == (3, 32, 32)
         held.set()
         await asyncio.gather(*tasks)
-        workers.shutdown()
 
     asyncio.run(go())
 
@@ -129,16 +127,17 @@ def test_a_long_strip_is_refused_when_resizing_would_blow_it_up(model: Model) ->
 
 def test_no_more_wait_than_may(model: Model) -> None:
     async def go() -> None:
-        workers = ThreadPoolExecutor(1)
+        pool = Pool("pictures", threads=1, queue=2)
         held = threading.Event()
-        workers.submit(held.wait, 10)
-        pictures = Pictures(workers, MOST, waiting=2)
+        holding = asyncio.create_task(pool.run(held.wait, 10))
+        await asyncio.sleep(0)
+        pictures = Pictures(pool, MOST)
         tasks = [asyncio.create_task(pictures.prepare(encoded(9, 9), model)) for _ in range(3)]
         await asyncio.sleep(0.05)
         held.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [getattr(result, "status", None) for result in results] == [None, None, BUSY]
         assert (await pictures.prepare(encoded(9, 9), model)).shape == (3, 32, 32)
-        workers.shutdown()
+        await holding
 
     asyncio.run(go())

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as arrays
 
 from senet_convert.deploy.serve.faults import BAD, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Output, Question, Wanted
-from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Spec
+from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Served, Spec
+from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.web import codec
 from senet_convert.deploy.serve.web.codec import HEADER, Asked
 from tests.deploy.serve.toys import served
@@ -21,6 +22,10 @@ IMAGE = Spec("image", "UINT8", (FREE, 2, 2, 3))
 SIZES = Spec("sizes", "INT64", (FREE, 2))
 TOY = served(IMAGE)
 PICTURE = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+
+
+def decode(body: bytes, header: str | None, model: Served, version: str = "") -> Asked:
+    return drain(codec.decode(body, header, model, version))
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -39,15 +44,13 @@ def binary(size: int = 12, **changes: Any) -> dict[str, Any]:
 
 def refused(body: bytes, header: str | None = None, model: Any = TOY) -> str:
     with pytest.raises(RequestError) as info:
-        codec.decode(body, header, model)
+        decode(body, header, model)
     assert info.value.status == BAD
     return info.value.message
 
 
 def test_a_json_request() -> None:
-    asked = codec.decode(
-        request(id="a", parameters={"timeout": 2500, "priority": 1, "sequence_id": 3, "own": []}), None, TOY
-    )
+    asked = decode(request(id="a", parameters={"timeout": 2500, "priority": 1, "sequence_id": 3, "own": []}), None, TOY)
     assert (asked.question.model, asked.question.id, asked.question.wanted) == ("toy", "a", ())
     assert asked.question.timeout == pytest.approx(0.0025)
     assert np.array_equal(asked.question.inputs["image"], PICTURE)
@@ -57,7 +60,7 @@ def test_a_json_request() -> None:
 def test_a_binary_request_is_not_copied() -> None:
     text = request(binary(), parameters={"binary_data_output": True})
     body = text + PICTURE.tobytes()
-    asked = codec.decode(body, str(len(text)), TOY, "7")
+    asked = decode(body, str(len(text)), TOY, "7")
     assert asked.question.version == "7"
     assert asked.question.timeout is None
     assert np.array_equal(asked.question.inputs["image"], PICTURE)
@@ -67,7 +70,7 @@ def test_a_binary_request_is_not_copied() -> None:
 
 def test_json_and_binary_inputs_together() -> None:
     text = request({"name": "sizes", "datatype": "INT64", "shape": [1, 2], "data": [[3, 4]]}, binary())
-    asked = codec.decode(text + PICTURE.tobytes(), str(len(text)), served(IMAGE, SIZES))
+    asked = decode(text + PICTURE.tobytes(), str(len(text)), served(IMAGE, SIZES))
     assert asked.question.inputs["sizes"].tolist() == [[3, 4]]
     assert np.array_equal(asked.question.inputs["image"], PICTURE)
 
@@ -79,17 +82,17 @@ def test_each_output_in_its_own_form() -> None:
         {"name": "c", "parameters": {"binary_data": True}},
     ]
     for default in (False, True):
-        asked = codec.decode(request(outputs=outputs, parameters={"binary_data_output": default}), None, TOY)
+        asked = decode(request(outputs=outputs, parameters={"binary_data_output": default}), None, TOY)
         assert asked.question.wanted == (Wanted("a"), Wanted("b", 2), Wanted("c"))
         assert [asked.is_binary(place) for place in range(3)] == [default, False, True]
 
 
 def test_bytes_alone_are_the_only_input() -> None:
-    asked = codec.decode(PICTURE.tobytes(), "0", TOY)
+    asked = decode(PICTURE.tobytes(), "0", TOY)
     assert np.array_equal(asked.question.inputs["image"], PICTURE)
     assert asked.is_binary(0)
     free = served(Spec("x", "FP32", (2, FREE)), batched=False)
-    assert codec.decode(bytes(24), "0", free).question.inputs["x"].shape == (2, 3)
+    assert decode(bytes(24), "0", free).question.inputs["x"].shape == (2, 3)
     assert "takes 12 bytes of data; 11 were given" in refused(bytes(11), "0")
     assert "takes 24 bytes of data; 25 were given" in refused(bytes(25), "0", free)
     assert "is empty" in refused(b"", "0", free)
@@ -101,33 +104,33 @@ def test_bytes_alone_are_the_only_input() -> None:
     ("changes", "message"),
     [
         ({"name": "picture"}, "has no input 'picture'; it has 'image' UINT8 [-1, 2, 2, 3]"),
-        ({"name": None}, "'name' of an input must be a string"),
-        ({"name": 5}, "'name' of an input must be a string"),
+        ({"name": None}, "missing required field `name` - at `$.inputs[0]`"),
+        ({"name": 5}, "Expected `str`, got `int` - at `$.inputs[0].name`"),
         ({"datatype": "FP32"}, "input 'image' is FP32; it takes 'image' UINT8 [-1, 2, 2, 3]"),
         ({"datatype": "BYTES", "data": ["a"]}, "input 'image' is BYTES; it takes"),
-        ({"datatype": None}, "'datatype' of input 'image' must be a string"),
+        ({"datatype": None}, "missing required field `datatype`"),
         ({"shape": [1, 2, 2]}, "has shape [1, 2, 2]; it takes"),
         ({"shape": [1, 2, 2, 4]}, "has shape [1, 2, 2, 4]; it takes"),
         ({"shape": [0, 2, 2, 3]}, "is empty"),
         ({"shape": [1001, 2, 2, 3]}, "1001 items in one request; it takes at most 1000"),
-        ({"shape": [-1, 2, 2, 3]}, "a size in 'shape' of input 'image' must be a whole number from 0"),
-        ({"shape": [1.0, 2, 2, 3]}, "must be a whole number"),
-        ({"shape": [True, 2, 2, 3]}, "must be a whole number"),
-        ({"shape": [2**63, 2, 2, 3]}, "must be a whole number"),
-        ({"shape": [1] * 65}, "list of at most 64"),
-        ({"shape": None}, "'shape' of input 'image' must be a list"),
+        ({"shape": [-1, 2, 2, 3]}, "Expected `int` >= 0 - at `$.inputs[0].shape[0]`"),
+        ({"shape": [1.0, 2, 2, 3]}, "Expected `int`, got `float`"),
+        ({"shape": [True, 2, 2, 3]}, "Expected `int`, got `bool`"),
+        ({"shape": [2**63, 2, 2, 3]}, "Expected `int` <= 9223372036854775807"),
+        ({"shape": [1] * 65}, "Expected `array` of length <= 64 - at `$.inputs[0].shape`"),
+        ({"shape": None}, "missing required field `shape`"),
         ({"shape": [2, 2, 2, 3]}, "'data' is too short"),
         ({"data": None}, "neither 'data' nor the parameter 'binary_data_size'"),
         ({"data": "text"}, "'data' must be an array"),
         ({"data": {}}, "'data' must be an array"),
         ({"data": ["1"] * 12}, "'data' must be an array"),
         ({"data": [256] * 12}, "whole numbers from 0 to 255"),
-        ({"parameters": []}, "'parameters' of input 'image' must be a JSON object"),
+        ({"parameters": []}, "Expected `object`, got `array` - at `$.inputs[0].parameters`"),
         ({"parameters": {"shared_memory_region": "r"}}, "shared memory ('shared_memory_region') is not supported"),
         ({"parameters": {"binary_data_size": 12}}, "both 'data' and 'binary_data_size'"),
         ({"data": None, "parameters": {"binary_data_size": 12}}, "'binary_data_size' is 12; 0 bytes are left"),
-        ({"data": None, "parameters": {"binary_data_size": -1}}, "must be a whole number"),
-        ({"data": None, "parameters": {"binary_data_size": "12"}}, "must be a whole number"),
+        ({"data": None, "parameters": {"binary_data_size": -1}}, "Expected `int` >= 0"),
+        ({"data": None, "parameters": {"binary_data_size": "12"}}, "Expected `int`, got `str`"),
         ({"data": None, "parameters": {"binary_data_size": 0}}, "takes 12 bytes of data; 0 were given"),
     ],
 )
@@ -139,21 +142,21 @@ def test_inputs_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
     ("body", "message"),
     [
         (b"", "not JSON"),
-        (b"[]", "the request must be a JSON object"),
-        (b'{"inputs": {}}', "'inputs' must be a list"),
-        (b'{"inputs": [5]}', "an entry of 'inputs' must be a JSON object"),
-        (b'{"inputs": {"data": [1]}}', "'inputs' must be a list"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b'{"inputs": {}}', "Expected `array`, got `object` - at `$.inputs`"),
+        (b'{"inputs": [5]}', "Expected `object`, got `int` - at `$.inputs[0]`"),
+        (b'{"inputs": {"data": [1]}}', "Expected `array`, got `object`"),
         (request(entry(), entry()), "input 'image' stands more than once"),
-        (request(id=5), "'id' must be a string"),
-        (request(parameters={"timeout": -1}), "'timeout' must be a whole number"),
+        (request(id=5), "Expected `str`, got `int` - at `$.id`"),
+        (request(parameters={"timeout": -1}), "Expected `int` >= 0 - at `$.parameters.timeout`"),
         (request(parameters={"timeout": 1e400}), "no Infinity"),
-        (request(parameters={"timeout": 2**70}), "'timeout' must be a whole number"),
-        (request(parameters={"priority": "high"}), "'priority' must be a whole number"),
-        (request(parameters={"binary_data_output": 1}), "'binary_data_output' must be true or false"),
-        (request(parameters={"data": [1], "binary_data_output": None}), "must be true or false"),
-        (request(outputs=[{}]), "'name' of an output must be a string"),
-        (request(outputs=[{"name": "y", "parameters": {"classification": -1}}]), "must be a whole number"),
-        (request(outputs=[{"name": "y", "parameters": {"binary_data": 0}}]), "must be true or false"),
+        (request(parameters={"timeout": 2**70}), "Expected `int` <= 9223372036854775807"),
+        (request(parameters={"priority": "high"}), "Expected `int`, got `str` - at `$.parameters.priority`"),
+        (request(parameters={"binary_data_output": 1}), "Expected `bool`, got `int` - at `$.parameters."),
+        (request(parameters={"data": [1], "binary_data_output": None}), "Expected `bool`, got `null`"),
+        (request(outputs=[{}]), "missing required field `name` - at `$.outputs[0]`"),
+        (request(outputs=[{"name": "y", "parameters": {"classification": -1}}]), "Expected `int` >= 0"),
+        (request(outputs=[{"name": "y", "parameters": {"binary_data": 0}}]), "Expected `bool`, got `int`"),
         (request(outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]), "shared memory"),
     ],
 )
@@ -184,9 +187,9 @@ def test_requests_in_either_form(datatype: str, data: st.DataObject) -> None:
     raw = value.tobytes()
     text = request({**head, "parameters": {"binary_data_size": len(raw)}})
     for asked in (
-        codec.decode(text + raw, str(len(text)), model),
-        codec.decode(request({**head, "data": value.tolist()}), None, model),
-        codec.decode(request({**head, "data": value.ravel().tolist()}), None, model),
+        decode(text + raw, str(len(text)), model),
+        decode(request({**head, "data": value.tolist()}), None, model),
+        decode(request({**head, "data": value.ravel().tolist()}), None, model),
     ):
         assert asked.question.inputs["x"].dtype == kind
         assert np.array_equal(asked.question.inputs["x"], value)
@@ -205,7 +208,7 @@ def test_answers_in_any_mixture(forms: list[tuple[str, bool]], data: st.DataObje
         outputs.append(Output(f"out{place}", datatype, value))
     asked = Asked(Question("toy", {}), tuple(as_binary for _, as_binary in forms))
     form = codec.encode(Answer("toy", "3", "an id", tuple(outputs)), asked)
-    body = b"".join(form.pieces)
+    body = form.content
     assert (form.header is not None) == any(as_binary for _, as_binary in forms)
     head = json.loads(body[: form.header])
     assert (head["model_name"], head["model_version"], head["id"]) == ("toy", "3", "an id")
@@ -235,7 +238,7 @@ def test_an_answer_without_id_or_outputs_to_choose_from() -> None:
     answer = Answer("toy", "1", "", (Output("y", "FP32", np.ones((1, 2), np.float32)),))
     form = codec.encode(answer, Asked(Question("toy", {})))
     assert form.header is None
-    assert json.loads(b"".join(form.pieces)) == {
+    assert json.loads(form.content) == {
         "model_name": "toy",
         "model_version": "1",
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 1.0]}],

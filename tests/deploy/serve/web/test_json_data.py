@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as arrays
 from senet_convert.deploy.serve.faults import BAD, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Output
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Spec
+from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.web import json_data
-from senet_convert.deploy.serve.web.json_data import MOST, Data
+from senet_convert.deploy.serve.web.json_data import KEYS, MOST, NODES, Data
 
 TYPES = pytest.mark.parametrize("datatype", DATATYPES)
 JSON = st.recursive(
@@ -33,7 +34,7 @@ def spec(datatype: str = "FP32", rank: int = 1) -> Spec:
 
 def read(text: str, shape: tuple[int, ...], datatype: str = "FP32") -> np.ndarray[Any, Any]:
     body = f'{{"data": {text}}}'.encode()
-    return json_data.read(spec(datatype, len(shape)), shape, json_data.parse(body)["data"])
+    return drain(json_data.read(spec(datatype, len(shape)), shape, json_data.parse(body)["data"]))
 
 
 def whole(node: Any, body: bytes) -> Any:
@@ -99,7 +100,8 @@ def test_long_arrays_are_read_in_steps(nested: bool) -> None:
     text = json.dumps(value.tolist() if nested else value.ravel().tolist())
     assert len(text) > 10 * 64 * 1024
     assert np.array_equal(read(text, value.shape), value)
-    with pytest.raises(RequestError, match="100200 values; 'data' has 100199"):
+    missing = "neither flat nor nested" if nested else "100200 values; 'data' has 100199"
+    with pytest.raises(RequestError, match=missing):
         read(text[: text.rindex(",")] + ("]]]" if nested else "]"), value.shape)
     wrong = value.transpose(1, 0, 2) if nested else value.reshape(100, -1)
     with pytest.raises(RequestError, match=r"neither flat nor nested as shape \[2, 100, 501\]"):
@@ -217,7 +219,7 @@ def test_no_value_is_gigantic() -> None:
     for filler in (b"1" * 200_000, b" " * 200_000):
         body = b'{"data":[1,' + filler + b",2]}"
         with pytest.raises(RequestError, match="a value of more than 4096 characters"):
-            json_data.read(spec(), (3,), json_data.parse(body)["data"])
+            drain(json_data.read(spec(), (3,), json_data.parse(body)["data"]))
 
 
 def test_memory_is_that_of_the_array() -> None:
@@ -227,9 +229,9 @@ def test_memory_is_that_of_the_array() -> None:
     try:
         data = json_data.parse(body)["data"]
         with pytest.raises(RequestError, match=r"a value is missing|not JSON"):
-            json_data.read(spec(rank=2), (2_000_001, 1), data)
+            drain(json_data.read(spec(rank=2), (2_000_001, 1), data))
         with pytest.raises(RequestError, match="too short"):
-            json_data.read(spec(rank=2), (2**40, 2**40), data)
+            drain(json_data.read(spec(rank=2), (2**40, 2**40), data))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -238,3 +240,73 @@ def test_memory_is_that_of_the_array() -> None:
 
 def test_the_shape_decides_not_the_text() -> None:
     assert math.prod(read("[1,2,3,4]", (2, 2)).shape) == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{" + b",".join(b'"%x":0' % one for one in range(KEYS + 1)) + b"}", "more than 4096 keys"),
+        (b"[" + b",".join(b'{"a":0,"b":0}' for _ in range(KEYS // 2 + 1)) + b"]", "more than 4096 keys"),
+        (b"[" + b"[]," * NODES + b"1]", "more than 4096 objects and arrays"),
+        (b"[" + b"{}," * NODES + b"1]", "more than 4096 objects and arrays"),
+        (b"{" + b",".join(b'"%x":0' % one for one in range(4000)) + b',"0":0}', "'0' stands more than once"),
+        (b'{"%s":1,"%s":2}' % (b"a" * 9000, b"a" * 9000), "'a{80}' stands more than once"),
+        (b'{"id":"' + b"\\ud800" * 40_000 + b'"}', "not JSON"),
+        (b'{"id":0.' + b"1" * 5000 + b'e999999999,"x":1e}', "not JSON"),
+    ],
+)
+def test_parts_are_counted_and_messages_short(body: bytes, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as info:
+        json_data.parse(body)
+    assert info.value.status == BAD
+    assert len(info.value.message) < 400
+
+
+def test_as_many_keys_as_may_be() -> None:
+    body = b"{" + b",".join(b'"%x":0' % one for one in range(KEYS)) + b"}"
+    assert len(json_data.parse(body)) == KEYS
+
+
+@pytest.mark.parametrize("row", ["[1]", "1", "[[1]]"])
+def test_reading_ends_where_the_shape_does(row: str) -> None:
+    """However much follows, no more than a step beyond the values that are taken is looked at."""
+    body = f'{{"data":[{",".join([row] * 500_000)}]}}'.encode()
+    steps = json_data.read(spec(rank=2), (1000, 1), json_data.parse(body)["data"])
+    taken: list[int] = []
+    with pytest.raises(RequestError, match=r"takes 1000 values; 'data' has \d+ or more"):
+        drain(steps, taken.append)
+    assert len(taken) == 1
+
+
+def test_memory_is_told_before_it_is_taken() -> None:
+    body = b'{"data":[' + b"1," * 99_999 + b"1]}"
+    data = json_data.parse(body)["data"]
+    tracemalloc.start()
+    try:
+        size = next(json_data.read(spec("FP64"), (100_000,), data))
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
+    assert 800_000 <= size <= 800_000 + len(body)
+
+
+def test_steps_are_short() -> None:
+    """A step is a piece of 64 KB, whatever the array's length."""
+    body = b'{"data":[' + b"0.5," * 999_999 + b"1]}"
+    steps = json_data.read(spec(), (1_000_000,), json_data.parse(body)["data"])
+    assert sum(1 for _ in steps) > len(body) // (70 * 1024)
+
+
+def test_frames_are_no_longer_than_what_was_sent() -> None:
+    """A shape of many axes of one has far more brackets than numbers."""
+    count = 200_000
+    shape = (count, *[1] * 30)
+    body = b'{"data":[[' + b"1," * (count - 1) + b"1]]}"
+    data = json_data.parse(body)["data"]
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="neither flat nor nested"):
+            drain(json_data.read(spec(rank=31), shape, data))
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
+    finally:
+        tracemalloc.stop()

@@ -10,30 +10,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senet_convert.deploy.serve.faults import BAD, TOO_LARGE, RequestError
+from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.web import packing
 
 Pack = Callable[[bytes], bytes]
 PACKERS: dict[str, Pack] = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes, "": bytes}
 
 
+def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+    return drain(packing.unpack(body, encoding, limit))
+
+
 @given(st.binary(), st.integers(1, 50), st.sampled_from(sorted(PACKERS)))
-def test_bodies_come_in_pieces(body: bytes, step: int, name: str) -> None:
+def test_bodies_are_unpacked_in_steps(body: bytes, step: int, name: str) -> None:
     packed = PACKERS[name](body)
-    pieces = [packed[at : at + step] for at in range(0, len(packed), step)]
-    assert packing.unpack(pieces, name.upper(), 1000 + len(body)) == body
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_PIECE", step)
+        patch.setattr(packing, "_GROWTH", step)
+        assert unpacked(packed, name.upper(), 1000 + len(body)) == body
 
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_bombs_stop_at_the_limit(name: str, pack: Pack) -> None:
-    assert packing.unpack([pack(bytes(1000))], name, 1000) == bytes(1000)
+    assert unpacked(pack(bytes(1000)), name, 1000) == bytes(1000)
     with pytest.raises(RequestError, match="longer than 1000 bytes when it is unpacked") as info:
-        packing.unpack([pack(bytes(1001))], name, 1000)
+        unpacked(pack(bytes(1001)), name, 1000)
     assert info.value.status == TOO_LARGE
     bomb = pack(bytes(200_000_000))
     tracemalloc.start()
     try:
         with pytest.raises(RequestError):
-            packing.unpack([bomb], name, 1_000_000)
+            unpacked(bomb, name, 1_000_000)
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
@@ -44,13 +51,13 @@ def test_bodies_that_are_not_packed_that_way(name: str) -> None:
     packed = PACKERS[name](b"body" * 100)
     for wrong in (b"", b"no packing", packed[:-1], packed + b"more", packed[:20] + b"\xff" + packed[21:]):
         with pytest.raises(RequestError, match=name) as info:
-            packing.unpack([wrong], name, 10_000)
+            unpacked(wrong, name, 10_000)
         assert info.value.status == BAD
 
 
 def test_unknown_packings_are_named() -> None:
     with pytest.raises(RequestError, match="'br' is not known; send gzip, deflate or none"):
-        packing.unpack([b""], "br", 1)
+        unpacked(b"", "br", 1)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +82,24 @@ def test_packed_answers_can_be_unpacked() -> None:
     body = b"answer" * 1000
     assert gzip.decompress(packing.pack(body, "gzip")) == body
     assert zlib.decompress(packing.pack(body, "deflate")) == body
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate"])
+def test_a_step_is_short_and_tells_what_it_took(name: str) -> None:
+    body = bytes(10_000_000)
+    sizes = list(packing.unpack(PACKERS[name](body), name, len(body)))
+    assert max(sizes) <= 2**20
+    assert sum(sizes) == len(body)
+    assert len(sizes) < 2 * len(body) / 2**20
+
+
+def test_what_follows_a_stream_is_not_looked_at() -> None:
+    steps = packing.unpack(gzip.compress(b"") * 100_000, "gzip", 1000)
+    assert next(steps) == 0
+    with pytest.raises(RequestError, match="something follows"):
+        next(steps)
+
+
+def test_few_of_many_choices_are_looked_at() -> None:
+    assert packing.chosen("," * 30_000 + "gzip", 5000) is None
+    assert packing.chosen("x," * 15 + "gzip" + ",x" * 10_000, 5000) == "gzip"

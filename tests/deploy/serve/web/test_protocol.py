@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -232,3 +232,41 @@ def test_tls(bundle: Path, tmp_path: Path) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(f"{server.url}/v2/health/ready")
         assert server.stop() == 0
+
+
+def chunked(path: str, *chunks: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+def test_a_flood_of_tiny_chunks_is_ended(server: Process) -> None:
+    """Each is a call on the loop; of 100,000 in a moment no more than a part is looked at."""
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        data = b""
+        with suppress(ConnectionError):  # its end may be faster than its reason
+            client.sendall(chunked("/v2/models/digits/infer", *[b" "] * 100_000))
+            while piece := client.recv(65536):
+                data += piece
+    if data:
+        status, message = error(parsed(data))
+        assert status == 400
+        assert "chunks of a few bytes" in message
+    alive(server)
+
+
+def test_small_chunks_are_taken(server: Process) -> None:
+    status, _, body = talk(server, chunked("/v2/repository/index", *[b" "] * 2000, b'{"ready":', b"true}"))
+    assert status == 200
+    assert b'"digits"' in body
+
+
+def test_the_deadline_begins_with_the_head(bundle: Path) -> None:
+    """A head that took most of the time leaves little to the body."""
+    limits = ["--deadline", 1, "--header-timeout", 5, "--body-timeout", 5]
+    with Process(bundle, *limits, "--linger", 0, "--no-gates") as process:
+        started = time.perf_counter()
+        head = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+        status, _, body = talk(process, head[:9], head[9:30], head[30:], b"{", pause=0.3)
+        assert status == 408
+        assert b"within 1 s" in body
+        assert time.perf_counter() - started < 3.5

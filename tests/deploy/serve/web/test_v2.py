@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -19,6 +20,7 @@ from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.web import json_data
 from senet_convert.deploy.serve.web.codec import HEADER
 from senet_convert.version import __version__
 from tests.deploy.serve import toys
@@ -370,3 +372,94 @@ def test_a_large_request_keeps_nobody_waiting(models: tuple[Place, ...]) -> None
     talk(Settings(models, max_body=len(text) + 1000), use)
     assert len(gaps) > 50
     assert sorted(gaps)[int(len(gaps) * 0.95)] < 0.05
+
+
+def test_small_requests_are_small(models: tuple[Place, ...]) -> None:
+    """What takes a few words takes no more than their size; and it may be packed as any other."""
+    keys = b"{" + b",".join(b'"%x":0' % one for one in range(6000)) + b',"zz":0,"zz":0}'
+
+    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+        for path in (
+            "/v2/repository/index",
+            "/v2/repository/models/digits/load",
+            "/v2/repository/models/digits/unload",
+        ):
+            for packed in (False, True):
+                headers = {"Content-Encoding": "gzip"} if packed else {}
+                for content, status in ((b"{" + b" " * 300_000 + b"}", 413), (keys, 400), (b"[" * 20_000, 400)):
+                    sent = gzip.compress(content) if packed else content
+                    answer = await client.post(path, content=sent, headers=headers)
+                    assert answer.status_code == status, answer.text
+                    assert len(answer.content) < 300
+        found = await client.post("/v2/repository/index", content=gzip.compress(b'{"ready":true}'), headers=headers)
+        assert [one["name"] for one in found.json()] == ["digits"]
+
+    talk(Settings(models[:1]), use)
+
+
+def test_an_output_is_asked_for_twice_at_most(models: tuple[Place, ...]) -> None:
+    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+        for times, status in ((2, 200), (3, 400)):
+            body = {"inputs": [tensor("x", [[1.0], [4.0]])], "outputs": [{"name": "y"}] * times}
+            answer = await client.post("/v2/models/root/infer", json=body)
+            assert answer.status_code == status
+        assert "3 outputs of 1 names" in answer.json()["error"]
+        assert hub.repository.get("root").stats.executions == 1
+
+    talk(Settings(models), use)
+
+
+def test_what_a_request_becomes_is_counted_before_it_is_made(models: tuple[Place, ...]) -> None:
+    """JSON of a megabyte is a tensor of two, and all that is made of it is let go at the end."""
+    limit = 2_000_000
+    value = ",".join(["1"] * 500_000)
+    text = f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[2,250000],"data":[{value}]}}]}}'.encode()
+    assert len(text) < limit
+
+    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+        for content, headers in ((text, {}), (gzip.compress(text), {"Content-Encoding": "gzip"})):
+            answer = await client.post("/v2/models/root/infer", content=content, headers=headers)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert "too many large requests" in answer.json()["error"]
+            assert hub.held == 0
+        assert hub.repository.get("root").stats.executions == 0
+
+    talk(Settings(models, max_inflight=limit), use)
+
+
+def test_long_json_is_read_in_threads_of_its_own(models: tuple[Place, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    parse = json_data.parse
+
+    def told(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return parse(*arguments)
+
+    monkeypatch.setattr(json_data, "parse", told)
+
+    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+        for count in (1, 9000):
+            body = {"inputs": [tensor("x", np.ones((2, count)))]}
+            assert (await client.post("/v2/models/root/infer", json=body)).status_code == 200
+
+    talk(Settings(models), use)
+    assert [name.partition("_")[0] for name in threads] == ["MainThread", "JSON bodies"]
+
+
+def test_the_best_of_many_classes(models: tuple[Place, ...], tmp_path: Path) -> None:
+    """Found in a thread, the same as at once."""
+    place = Place("scores", toys.scores(tmp_path / "scores.onnx"))
+
+    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+        for rows in (2, 16):
+            monkey = pytest.MonkeyPatch()
+            monkey.setattr("senet_convert.deploy.serve.models.inference._SHORT", 0 if rows == 16 else 1024)
+            body = {
+                "inputs": [tensor("x", [[1.0, 3.0, 2.0, 0.0]] * rows)],
+                "outputs": [{"name": "y", "parameters": {"classification": 2}}],
+            }
+            answer = await client.post("/v2/models/scores/infer", json=body)
+            monkey.undo()
+            assert answer.json()["outputs"][0]["data"] == ["3:1", "2:2"] * rows
+
+    talk(Settings((place,)), use)
