@@ -13,6 +13,7 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 SHARES = 2  # one address may have so much of all connections: a half
 _OTHERS = 256  # open files that are no connections: models, libraries, sockets that listen
@@ -32,7 +33,7 @@ def most(wanted: int, files: int | None = None) -> int:
 
 
 def hang_up(port: int, share: int, stuck: Collection[Peer], known: Collection[Peer]) -> int:
-    """End connections to `port`: those of `stuck`, and of an address with more than `share` the older that never called.
+    """End connections to `port`: those of `stuck`; of an address with more than `share`, the older that never called.
 
     `known` are those that have called. Gives how many were ended. Looks at every open file: not for the event loop.
     """
@@ -54,7 +55,7 @@ def hang_up(port: int, share: int, stuck: Collection[Peer], known: Collection[Pe
 
 def _files() -> list[int]:
     """Every open file, the last opened first as far as their numbers tell."""
-    return sorted((int(name) for name in os.listdir("/dev/fd")), reverse=True)
+    return sorted((int(file.name) for file in Path("/dev/fd").iterdir()), reverse=True)
 
 
 def _sockets(files: list[int]) -> Iterator[socket.socket]:

@@ -65,7 +65,7 @@ _log = logging.getLogger("senet_convert.serve")
 class Call:
     """A method as it is served: `behaviour` takes a message, or a stream's as bytes, and the context.
 
-    `kind` is one of SHARES. Probes are for who watches over the server: they need no key, and have a count of their own.
+    `kind` is one of SHARES. Probes are for who watches over the server: they need no key and are counted apart.
     """
 
     method: str

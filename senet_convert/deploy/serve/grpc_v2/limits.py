@@ -6,7 +6,7 @@ from typing import Any
 
 from ..settings import Settings
 
-STREAMS = 2048  # calls of one connection at the same time; more are refused by HTTP/2 itself, and may be tried again
+STREAMS = 4096  # calls of one connection at the same time; more are refused by HTTP/2 itself, and may be tried again
 WAITING = 16_384  # calls that wait to be taken, about 8 KB each; gRPC cancels what comes beyond
 KEEPALIVE = 60.0  # seconds without a word after which a client is asked whether it is still there
 ANSWER = 20.0  # seconds that it has to say so
@@ -18,6 +18,7 @@ def options(settings: Settings, connections: int) -> list[tuple[str, Any]]:
     """The arguments of gRPC's core (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
     return [
         ("grpc.max_receive_message_length", settings.max_body),
+        ("grpc.per_message_decompression", 0),  # it would unpack any number of messages at once: intake.py has bounds
         ("grpc.max_send_message_length", _ANY),
         ("grpc.max_metadata_size", settings.max_headers),
         ("grpc.absolute_max_metadata_size", settings.max_headers),

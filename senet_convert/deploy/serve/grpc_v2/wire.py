@@ -25,7 +25,7 @@ _PACKED, _WORDS, _OTHER = "packed", "words", "other"
 Schema = dict[int, "Schema | str"]
 
 
-class TooManyFields(RequestError):
+class TooManyFieldsError(RequestError):
     """There are more than were to be counted."""
 
 
@@ -49,7 +49,7 @@ def schema(descriptor: Any) -> Schema:
 
 
 def weigh(data: bytes, known: Schema, most: int = FIELDS) -> Weight:
-    """Count. Raises RequestError: too many fields (TooManyFields), numbers or text; bytes that are no message."""
+    """Count. Raises RequestError: too many fields (TooManyFieldsError), numbers or text; bytes that are no message."""
     left: list[tuple[int, int, Schema]] = [(0, len(data), known)]
     fields = numbers = text = 0
     while left:
@@ -57,7 +57,7 @@ def weigh(data: bytes, known: Schema, most: int = FIELDS) -> Weight:
         while at < end:
             fields += 1
             if fields > most:
-                raise TooManyFields(TOO_LARGE, f"the message has more than {most} fields; pack repeated numbers")
+                raise TooManyFieldsError(TOO_LARGE, f"the message has more than {most} fields; pack repeated numbers")
             tag, at = _varint(data, at)
             kind, start = known.get(tag >> 3, _OTHER), at
             at = _step(data, at, tag & 7)
