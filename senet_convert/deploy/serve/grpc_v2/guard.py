@@ -79,6 +79,22 @@ class Call:
         return self.kind in (PROBES, WATCHERS)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What a client is told: the request's id goes with it, and the seconds after which another try makes sense."""
+
+    code: Any
+    message: str
+    metadata: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, fault: RequestError, one: Account) -> Refusal:
+        """For a fault of a request."""
+        retry = (("retry-after", str(fault.retry_after)),) if fault.retry_after is not None else ()
+        code = CODES.get(fault.status, grpc.StatusCode.INTERNAL)
+        return cls(code, _short(fault.message), ((REQUEST_ID, one.id), *retry))
+
+
 class Guard:
     """Makes gRPC's handlers of calls. Behaviours raise RequestError; clients get a status, see CODES."""
 
@@ -139,6 +155,7 @@ class Guard:
         context.set_trailing_metadata(((REQUEST_ID, one.id),))
         traces = self._hub.traces if not call.probe else None
         self.peers.calls(peer, context, lambda: self._hub.release(one))
+        refusal: Refusal | None = None
         try:
             with traces.span(call.method, headers) if traces else nullcontext():
                 answer = await self._answer(call, headers, context)
@@ -149,8 +166,8 @@ class Guard:
                     self._hub.hold(size)
             return answer
         except RequestError as fault:
-            code = CODES.get(fault.status, grpc.StatusCode.INTERNAL)
-            await _abort(context, code, _short(fault.message), trailing(one, fault))
+            refusal = Refusal.of(fault, one)
+            code = refusal.code
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
@@ -159,6 +176,8 @@ class Guard:
             self._idle.set()
             self.peers.answered(peer, context)
             record(self._hub, one, call.method, code, started, size, call.probe)
+        # Out here: gRPC keeps what abort raises, and in there with it every frame that the fault came through.
+        return await _abort(context, refusal)
 
     async def _answer(self, call: Call, headers: Mapping[str, str], context: Any) -> bytes | None:
         settings = self._hub.settings
@@ -208,12 +227,6 @@ def unexpected(method: str) -> RequestError:
     return RequestError(FAULT, f"an unexpected fault of the server; its log tells more of request {number}")
 
 
-def trailing(one: Account, fault: RequestError) -> tuple[tuple[str, str], ...]:
-    """What goes with a fault: the request's id, and the seconds after which another try makes sense."""
-    retry = (("retry-after", str(fault.retry_after)),) if fault.retry_after is not None else ()
-    return ((REQUEST_ID, one.id), *retry)
-
-
 def record(hub: Hub, one: Account, method: str, code: Any, started: float, size: int, probe: bool = False) -> None:
     """Count a call, or a request of a stream, and log it; `started` by the performance counter."""
     took = time.perf_counter() - started
@@ -222,9 +235,9 @@ def record(hub: Hub, one: Account, method: str, code: Any, started: float, size:
         logs.access(one, "grpc", method, code.name, took, size, probe and code is grpc.StatusCode.OK)
 
 
-async def _abort(context: Any, code: Any, message: str, metadata: tuple[tuple[str, str], ...]) -> NoReturn:
+async def _abort(context: Any, refusal: Refusal) -> NoReturn:
     try:
-        await context.abort(code, message, metadata)
+        await context.abort(refusal.code, refusal.message, refusal.metadata)
     except grpc.aio.InternalError:  # the client has just left, or its deadline has passed: nobody is there to be told
         raise asyncio.CancelledError from None
     raise AssertionError("abort returns to nobody")

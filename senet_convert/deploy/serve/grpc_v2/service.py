@@ -17,7 +17,7 @@ from ..models.inference import infer
 from ..observe import account
 from ..observe.account import Account
 from . import messages
-from .guard import CODES, Behaviour, record, unexpected
+from .guard import Behaviour, Refusal, record, unexpected
 from .intake import Form, Intake
 from .peers import Peers
 
@@ -157,8 +157,8 @@ class Service:
                 self._hub.limit_rate()
             answer = await self.ModelInfer(asked, context)
         except Exception as fault:
-            told = fault if isinstance(fault, RequestError) else unexpected(_STREAM)
-            code, message = CODES.get(told.status, grpc.StatusCode.INTERNAL), told.message
+            refusal = Refusal.of(fault if isinstance(fault, RequestError) else unexpected(_STREAM), one)
+            code, message = refusal.code, refusal.message
             answer = pb.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version, id=asked.id)
         finally:
             self._hub.release(one)
