@@ -28,6 +28,8 @@ CONTENTS = {  # datatype -> the field of InferTensorContents that holds its valu
     "FP64": "fp64_contents",
 }
 
+_LONG = 64 * 1024  # bytes of typed values that take longer than a moment to become an array
+_CUT = 8192  # values that become an array at once: other threads get their turn in between
 _MICRO = 1e-6
 _SHARED = "shared_memory_region"
 
@@ -40,9 +42,14 @@ def question(repository: Repository, request: ModelInferRequest, remaining: floa
         _inputs(served, request),
         request.model_version,
         request.id,
-        tuple(_wanted(output) for output in request.outputs),
+        _all_wanted(request),
         _timeout(request, remaining),
     )
+
+
+def long(request: ModelInferRequest) -> bool:
+    """Does it take longer than a moment to make a question of the request? Raw contents are taken as they are."""
+    return not request.raw_input_contents and request.ByteSize() > _LONG
 
 
 def response(answer: Answer) -> ModelInferResponse:
@@ -91,17 +98,30 @@ def _typed(spec: Spec, shape: Sequence[int], contents: Any) -> Array:
         raise RequestError(
             BAD, f"input {spec}: shape {shape} takes {math.prod(shape)} values; {field} holds {len(values)}"
         )
-    if np.issubdtype(spec.dtype, np.integer):
-        _check_range(spec, values)
-    return np.array(values, spec.dtype).reshape(shape)
+    whole = np.issubdtype(spec.dtype, np.integer)
+    parts = [np.array(values[at : at + _CUT], np.int64 if whole else spec.dtype) for at in range(0, len(values), _CUT)]
+    found = np.concatenate(parts)
+    if whole:
+        _check_range(spec, found)
+    return found.astype(spec.dtype, copy=False).reshape(shape)
 
 
-def _check_range(spec: Spec, values: Sequence[int]) -> None:
+def _check_range(spec: Spec, values: Array) -> None:
     bounds = np.iinfo(spec.dtype)
-    low, high = min(values), max(values)
+    low, high = values.min(), values.max()
     if low < bounds.min or high > bounds.max:
         beyond = low if low < bounds.min else high
         raise RequestError(BAD, f"input {spec} takes {bounds.min} to {bounds.max}; the values hold {beyond}")
+
+
+def _all_wanted(request: ModelInferRequest) -> tuple[Wanted, ...]:
+    """Each output at most once as values and once as classes: a name is short, its classes are many."""
+    found: dict[tuple[str, bool], Wanted] = {}
+    for output in request.outputs:
+        one = _wanted(output)
+        if found.setdefault((one.name, bool(one.classification)), one) is not one:
+            raise RequestError(BAD, f"output '{one.name}' is asked for more than once")
+    return tuple(found.values())
 
 
 def _wanted(output: Any) -> Wanted:
