@@ -23,6 +23,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
 NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000 and AVIF"
 
@@ -39,6 +40,7 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # of tags that break off: the decoder judges
+warnings.filterwarnings("ignore", category=DecompressionBombWarning)  # of WebP: the limits here are our own
 
 
 @dataclass(frozen=True)
@@ -86,23 +88,27 @@ class _Counting(BytesIO):
 
     def __init__(self, data: bytes, patience: int, most: int = _BYTES) -> None:
         super().__init__(data)
+        self._length = len(data)
         self._reads, self._bytes = patience * _READS, patience * most
         self.spent = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
+        there = self._length - self.tell()
+        wanted = there if size is None or size < 0 else min(size, there)
         self._reads -= 1
-        self._bytes -= len(data)
+        self._bytes -= wanted
         if self._reads < 0 or self._bytes < 0:
             self.spent = True
             raise EOFError
-        return data
+        return super().read(wanted)
 
 
 def _open(plugin: Callable[[Any], Any], file: _Counting) -> Any:
     """Not by Image.open, which has a limit of its own, and takes a JPEG of several pictures for another format."""
     try:
         return plugin(file)
+    except (DecompressionBombError, DecompressionBombWarning) as fault:  # of WebP: larger than Pillow itself allows
+        raise Unmeasured from fault
     except Exception as fault:  # Pillow's readers raise whatever broken bytes lead to
         if file.spent:
             raise Unmeasured from fault

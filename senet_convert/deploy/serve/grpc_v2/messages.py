@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
+from .. import encoded
 from ..faults import BAD, LATE, RequestError
 from ..models import tensors
 from ..models.inference import Answer, Question, Wanted
@@ -73,7 +74,8 @@ def _inputs(served: Served, request: ModelInferRequest) -> dict[str, Array]:
         )
     found: dict[str, Array] = {}
     for index, tensor in enumerate(request.inputs):
-        spec = served.accept(tensor.name, tensor.datatype, tensor.shape)
+        pictures = encoded.meant(served, tensor.name, tensor.datatype, tensor.shape)
+        spec = served.input(tensor.name) if pictures else served.accept(tensor.name, tensor.datatype, tensor.shape)
         if tensor.name in found:
             raise RequestError(BAD, f"model '{served.name}': input '{tensor.name}' stands more than once")
         if _SHARED in tensor.parameters:
@@ -81,8 +83,21 @@ def _inputs(served: Served, request: ModelInferRequest) -> dict[str, Array]:
         shape = list(tensor.shape)
         if raw and any(tensor.contents.ListFields()):
             raise RequestError(BAD, f"input {spec}: both contents and raw_input_contents; give one of them")
+        if pictures:
+            found[spec.name] = _pictures(tensor, raw[index] if raw else None)
+            continue
         found[spec.name] = tensors.from_bytes(spec, shape, raw[index]) if raw else _typed(spec, shape, tensor.contents)
     return found
+
+
+def _pictures(tensor: Any, raw: bytes | None) -> Array:
+    """Encoded ones, from bytes_contents or raw."""
+    if raw is not None:
+        return encoded.from_bytes(tensor.name, tensor.shape, raw, 0, len(raw))
+    others = sorted(field.name for field, _ in tensor.contents.ListFields() if field.name != "bytes_contents")
+    if others:
+        raise RequestError(BAD, f"input '{tensor.name}': BYTES stand in bytes_contents, not in {', '.join(others)}")
+    return encoded.listed(tensor.name, tensor.shape, tensor.contents.bytes_contents)
 
 
 def _typed(spec: Spec, shape: Sequence[int], contents: Any) -> Array:

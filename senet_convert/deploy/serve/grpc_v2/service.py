@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from .. import control, describe
+from .. import control, describe, encoded
 from ..faults import ABSENT, AWAY, RequestError
 from ..hub import Hub
 from ..models.inference import infer
@@ -109,6 +109,8 @@ class Service:
         """One request, one answer."""
         ask = (messages.question, self._hub.repository, request, context.time_remaining())
         question = await self._intake.aside(*ask) if messages.long(request) else ask[0](*ask[1:])
+        served = self._hub.repository.get(question.model, question.version).served
+        question = await encoded.decoded(self._hub, served, question)
         return messages.response(await infer(self._hub.repository, question))
 
     async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> None:
