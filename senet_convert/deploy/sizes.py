@@ -63,6 +63,10 @@ class NoPictureError(Exception):
     """No picture of a known format, or its header is broken, or it breaks off."""
 
 
+class HugeError(NoPictureError):
+    """Larger than any limit: Pillow's own, where it cannot be left aside."""
+
+
 class Unmeasured(Exception):  # noqa: N818 - nothing is wrong with the picture
     """Its size cannot be told at a bounded price."""
 
@@ -107,8 +111,8 @@ def _open(plugin: Callable[[Any], Any], file: _Counting) -> Any:
     """Not by Image.open, which has a limit of its own, and takes a JPEG of several pictures for another format."""
     try:
         return plugin(file)
-    except (DecompressionBombError, DecompressionBombWarning) as fault:  # of WebP: larger than Pillow itself allows
-        raise Unmeasured from fault
+    except (DecompressionBombError, DecompressionBombWarning) as fault:  # of WebP alone
+        raise HugeError("it has more pixels than Pillow takes") from fault
     except Exception as fault:  # Pillow's readers raise whatever broken bytes lead to
         if file.spent:
             raise Unmeasured from fault

@@ -15,7 +15,7 @@ from ... import images, sizes
 from ...apart import TooCostlyError, decode_apart
 from ...model import Model
 from ...preprocess import Preprocess
-from ...sizes import NoPictureError, Size, Unmeasured
+from ...sizes import HugeError, NoPictureError, Size, Unmeasured
 from ..faults import BAD, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.served import Served
 from ..pools import Pool
@@ -63,6 +63,8 @@ def _measured(data: bytes, classifier: Model, max_pixels: int) -> Array:
         raise RequestError(NO_IMAGE, "the picture is empty: no bytes came")
     try:
         size = sizes.measure(data)
+    except HugeError as fault:
+        raise RequestError(TOO_LARGE, f"{_NAME}: {fault}; this server takes {max_pixels:,} at most") from fault
     except NoPictureError as fault:
         kind = images.known_as(data)
         reason = f"it is {kind}" if kind else str(fault)
