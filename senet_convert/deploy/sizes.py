@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -32,11 +33,12 @@ _BYTES = 1 << 20
 _WEBP_BYTES = 4 << 20  # libwebp looks through the whole file, a hundred times as fast
 _INFLATED = 64  # compressed texts and profiles in a PNG, each of which may grow to 8 MB
 
-_PIECE = 1 << 20  # bytes
+_SMALL = 256 << 10  # bytes: of a PNG, which grow to 260 MB at most
+_PIECE = 1 << 20
 _PNG_HEADER = 29  # bytes: the signature and the first chunk, which holds the size, without its checksum
 _PIXELS_BEGIN = b"\0\0\0\0IDAT"
 _PNG_COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_MARKER, _START_OF_SCAN, _END_OF_IMAGE = 0xFF, 0xDA, 0xD9
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # of tags that break off: the decoder judges
@@ -131,15 +133,28 @@ def _jpeg(data: bytes, patience: int) -> Size:
     """Pillow reads up to the first scan. Inside scans 0xFF is escaped, so that the next end marker is the picture's."""
     file = _Counting(data, patience)
     width, height = _open(JpegImagePlugin.JpegImageFile, file).size
-    begin = file.tell()
-    end = data.find(_END_OF_IMAGE, begin)
-    if end < 0:
+    scans, end = _scans(data, file.tell())
+    if end is None:
         raise NoPictureError(f"the JPEG breaks off after {len(data):,} bytes")
-    return Size(width, height, width * height, 1 + _count(data, _START_OF_SCAN, begin, end), end + 2)
+    return Size(width, height, width * height, scans, end)
+
+
+def _scans(data: bytes, begin: int) -> tuple[int, int | None]:
+    """How many scans there are from the first one's data at `begin` on, and where the end marker ends."""
+    array, scans = np.frombuffer(data, np.uint8), 1
+    for at in range(begin, len(data) - 1, _PIECE):
+        piece = array[at : at + _PIECE + 1]
+        places = np.flatnonzero(piece[:-1] == _MARKER)
+        kinds = piece[places + 1]
+        (ends,) = np.nonzero(kinds == _END_OF_IMAGE)
+        scans += int(np.count_nonzero(kinds[: ends[0] if len(ends) else None] == _START_OF_SCAN))
+        if len(ends):
+            return scans, at + int(places[ends[0]]) + 2
+    return scans, None
 
 
 def _png(data: bytes, patience: int) -> Size:
-    if sum(_count(data, kind, 0, len(data)) for kind in _PNG_COMPRESSED) > patience * _INFLATED:
+    if len(data) > _SMALL and sum(_count(data, kind) for kind in _PNG_COMPRESSED) > patience * _INFLATED:
         raise Unmeasured
     header = data[12:_PNG_HEADER]  # whether its checksum is right, the decoder judges
     head = data[:_PNG_HEADER] + zlib.crc32(header).to_bytes(4, "big") + _PIXELS_BEGIN
@@ -157,10 +172,10 @@ def _tiff(data: bytes, patience: int) -> Size:
     return Size(width, height, max(width * height, tile[0] * tile[1]))
 
 
-def _count(data: bytes, word: bytes, begin: int, end: int) -> int:
+def _count(data: bytes, word: bytes) -> int:
     """How often `word` occurs, looked for piece by piece: others get Python's lock in between."""
     beyond = len(word) - 1
-    return sum(data.count(word, at, min(at + _PIECE + beyond, end)) for at in range(begin, end, _PIECE))
+    return sum(data.count(word, at, at + _PIECE + beyond) for at in range(0, len(data), _PIECE))
 
 
 def _parsed_whole(data: bytes) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from senet_convert.deploy import sizes
 from senet_convert.deploy.images import decode
 from senet_convert.deploy.sizes import HugeError, NoPictureError, Size, Unmeasured, measure
 from senet_convert.errors import ConvertError
@@ -95,6 +96,16 @@ def test_scans_of_a_jpeg_are_counted_up_to_its_end() -> None:
         *SIZE, CELLS, 160, len(data) + 159 * (len(data) - at - 2)
     )
     assert measure(data + data) == Size(*SIZE, CELLS, 1, len(data))
+
+
+def test_a_jpegs_end_may_lie_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where two pieces meet."""
+    data = saved("JPEG", progressive=True)
+    whole = measure(data)
+    assert (whole.scans, whole.end) == (data.count(b"\xff\xda"), len(data))
+    for piece in range(1, 40):
+        monkeypatch.setattr(sizes, "_PIECE", piece)
+        assert measure(data) == measure(data + b"\xff\xd9") == whole
 
 
 def tiff(*entries: tuple[int, int, int]) -> bytes:

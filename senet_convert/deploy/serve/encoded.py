@@ -48,10 +48,10 @@ def meant(served: Served, name: str, datatype: str, shape: Sequence[int]) -> boo
         return False
     most = served.max_batch if served.batched else max(1, served.inputs[0].shape[0])
     if len(shape) not in (1, 2) or any(dim != 1 for dim in shape[1:]):
-        raise _unfit(served, name, f"BYTES have shape {list(shape)}; encoded pictures have [N] or [N, 1]")
+        raise _unfit(served, name, f"is BYTES of shape {list(shape)}; encoded pictures have [N] or [N, 1]")
     if not (1 if served.batched else most) <= shape[0] <= most:
         bound = "1 to " if served.batched else ""
-        raise _unfit(served, name, f"{shape[0]} pictures in one request; it takes {bound}{most}")
+        raise _unfit(served, name, f"has {shape[0]} pictures; it takes {bound}{most}")
     return True
 
 
@@ -123,10 +123,7 @@ async def _tensor(hub: Hub, served: Served, name: str, pictures: Array) -> Array
             try:
                 return await hub.pictures.prepare(data, classifier)
             except RequestError as fault:
-                status = BAD if fault.status == NO_IMAGE else fault.status
-                raise RequestError(
-                    status, f"input '{name}', picture {place}: {fault.message}", fault.retry_after
-                ) from fault
+                raise _told(served, name, place, fault) from fault
 
     items = await asyncio.gather(*(one(place, data) for place, data in enumerate(pictures)), return_exceptions=True)
     found: list[Array] = []
@@ -138,5 +135,13 @@ async def _tensor(hub: Hub, served: Served, name: str, pictures: Array) -> Array
     return np.stack(found)
 
 
+def _told(served: Served, name: str, place: int, fault: RequestError) -> RequestError:
+    """Which picture it is; and what the input takes, for who meant to send something else."""
+    if fault.status != NO_IMAGE:
+        return RequestError(fault.status, f"input '{name}', picture {place}: {fault.message}", fault.retry_after)
+    takes = f"is BYTES; it takes {served.input(name)}, or encoded pictures, and picture {place} cannot be read"
+    return _unfit(served, name, f"{takes}: {fault.message}")
+
+
 def _unfit(served: Served, name: str, reason: str) -> RequestError:
-    return RequestError(BAD, f"model '{served.name}': input '{name}': {reason}")
+    return RequestError(BAD, f"model '{served.name}': input '{name}' {reason}")

@@ -109,7 +109,9 @@ def test_grpc(kind: str, live: Live, files: list[Path], expected: Any) -> None:
             found = client.infer("digits", [tensor]).as_numpy("prob")
             wrong = triton_grpc.InferInput("data", [1], "BYTES")
             wrong.set_data_from_numpy(np.array([b"no picture"], object))
-            with pytest.raises(InferenceServerException, match="picture 0: this is no picture") as caught:
+            with pytest.raises(
+                InferenceServerException, match="picture 0 cannot be read: this is no picture"
+            ) as caught:
                 client.infer("digits", [wrong])
             assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
     else:
@@ -144,12 +146,12 @@ def test_metadata_tell_of_it(ask: Ask, live: Live) -> None:
         (request([7], [1]), "pictures in base64"),
         (
             request(["aGVsbG8="], [1]),
-            "input 'data', picture 0: this is no picture that can be read: it is none of JPEG",
+            "input 'data' is BYTES; it takes 'data' FP32 [-1, 3, 32, 32], or encoded pictures, and picture 0 cannot",
         ),
-        (request([""], [1]), "picture 0: the picture is empty"),
+        (request([""], [1]), "picture 0 cannot be read: the picture is empty"),
         (request(["aGVsbG8="], [2]), "shape [2] takes 2 pictures; there are 1"),
-        (request(["aGVsbG8="] * 17, [17]), "17 pictures in one request; it takes 1 to 16"),
-        (request([], [0]), "0 pictures in one request"),
+        (request(["aGVsbG8="] * 17, [17]), "has 17 pictures; it takes 1 to 16"),
+        (request([], [0]), "has 0 pictures"),
         (request(["aGVsbG8="], [1, 2]), "encoded pictures have [N] or [N, 1]"),
         (request(["aGVsbG8="], []), "encoded pictures have [N] or [N, 1]"),
         (request(["aGVsbG8="], [1], name="other"), "has no input 'other'"),
