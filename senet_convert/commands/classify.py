@@ -30,8 +30,12 @@ def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbo
     """
     with refusals(verbose):
         from ..deploy import classify as room
+        from ..deploy.images.passed_over import PassedOver
 
-        paths = room.pictures(images, sys.stdin if "-" in images else ())
+        passed = PassedOver()
+        paths = room.pictures(images, sys.stdin if "-" in images else (), passed)
+        if str(passed):
+            click.echo(f"note: {passed}", err=True)
         loaded = open_model(model, given)
         answers = list(room.classify(loaded, paths, top, given["batch"], given["threads"]))
         with results():

@@ -92,7 +92,6 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
     SENET_CONVERT_SERVE_MAX_BATCH. The command line counts before the environment, and the environment before the file.
     """
     with refusals(verbose):
-        from ..deploy.serve import server
         from ..deploy.serve.config import as_toml, read
 
         if given.pop("quiet") or verbose:
@@ -103,6 +102,9 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
             with results():
                 click.echo(as_toml(settings, origins))
             return
+        os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # OpenCV reads it when it is imported
+        from ..deploy.serve import server
+
         raise SystemExit(server.run(settings))
 
 

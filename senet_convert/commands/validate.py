@@ -122,6 +122,8 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
 
         loaded, *others = _opened(model, given)
         found = open_set(images, given["labels"], loaded.classes, loaded.outputs, given["label_order"])
+        if found.passed and not quiet:
+            click.echo(f"note: {found.passed}", err=True)
         if given["shard"]:
             found = found.shard(*given["shard"])
         if given["limit"]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import ConvertError, Problems, ReadError
 from ..files import require_file
-from .images.images import pictures_in
 from .images.loader import Item, load
+from .images.passed_over import PassedOver
 from .labels.classes import Classes
 from .model import Model, best
 from .runtime.cores import usable_cores
@@ -34,11 +34,14 @@ class Answer:
         return found if self.fault is None else {**found, "error": self.fault}
 
 
-def pictures(asked: Sequence[str], lines: Iterable[str] = ()) -> list[Path]:
+def pictures(asked: Sequence[str], lines: Iterable[str] = (), passed: PassedOver | None = None) -> list[Path]:
     """The files that a person means: files, folders (their pictures, sorted, subfolders too), '-' for paths in `lines`.
+
+    Hidden and system files of folders are left out, and counted in `passed`.
 
     Raises ConvertError that lists everything that cannot be one: URLs, what does not exist, folders without pictures.
     """
+    passed = passed or PassedOver()
     problems = Problems("the images asked for")
     words = [word for given in asked for word in (_listed(lines) if given == "-" else [given])]
     found: list[Path] = []
@@ -47,7 +50,7 @@ def pictures(asked: Sequence[str], lines: Iterable[str] = ()) -> list[Path]:
         if _URL.match(word):
             problems.add(f"{word}: addresses are not fetched; download the file, and give its path")
         elif path.is_dir():
-            inside = pictures_in(path.rglob("*"))
+            inside = passed.pictures(path)
             found += inside
             if not inside:
                 problems.add(f"{word}: no pictures in this folder")

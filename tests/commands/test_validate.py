@@ -51,6 +51,17 @@ def test_a_folder_per_class(bundle: Path, digits: Path, tmp_path: Path) -> None:
     assert (found["images"], found["top1_wrong"]) == (40, 1)
 
 
+def test_what_is_passed_over_is_told_once(bundle: Path, digits: Path, tmp_path: Path) -> None:
+    data = (digits / "images" / "digits_val_00000001.png").read_bytes()
+    for name in ("four/a.png", "four/._a.png", ".ipynb_checkpoints/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    done = validate(bundle, tmp_path)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == "note: passed over: 2 hidden or system files: 1 of ._*, 1 of .ipynb_checkpoints\n"
+    assert validate(bundle, tmp_path, "--quiet").stderr == ""
+
+
 def test_broken_images_are_told_and_counted(bundle: Path, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes((digits / "images" / "digits_val_00000001.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"nonsense")

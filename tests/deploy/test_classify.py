@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.deploy.classify import Answer, classify, pictures
+from senet_convert.deploy.images.passed_over import PassedOver
 from senet_convert.deploy.model import Model
 from senet_convert.errors import ConvertError
 
@@ -23,6 +24,17 @@ def test_files_folders_and_listed_paths(tmp_path: Path) -> None:
         "folder/b.png",
         "folder/deep/c.png",
     ]
+
+
+def test_hidden_and_system_files_of_folders_are_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / ".pictures"
+    for name in ("a.png", "._a.png", ".ipynb_checkpoints/a.png", "@eaDir/a.png/x.jpg", "d/__MACOSX/._a.png"):
+        paint(folder / name, 1)
+    passed = PassedOver()
+    assert pictures([str(folder), str(folder / "._a.png")], (), passed) == [folder / "a.png", folder / "._a.png"]
+    assert str(passed) == (
+        "passed over: 4 hidden or system files: 1 of ._*, 1 of .ipynb_checkpoints, 1 of @eaDir, 1 of __MACOSX"
+    )
 
 
 def test_all_that_cannot_be_pictures_is_told_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ..labels.labels import AUTO, Listed, Numbering
 from . import archives
 from .images import pictures_in
 from .loader import Item
+from .passed_over import PassedOver, reason
 
 Read = Callable[[], bytes]
 
@@ -20,12 +21,13 @@ Read = Callable[[], bytes]
 @dataclass(frozen=True)
 class ImageSet:
     """Labelled pictures, in a fixed order; `truth` says in words how the labels were read, `part` whether some are left
-    out on purpose.
+    out on purpose, `passed` which hidden and system files were passed over.
     """
 
     items: tuple[Item, ...]
     truth: str
     part: bool = False
+    passed: str = ""
 
     def shard(self, number: int, count: int) -> ImageSet:
         """Every `count`-th picture, beginning with picture `number` (from 1)."""
@@ -50,7 +52,12 @@ def open_set(images: Path, labels: Path | None, classes: Classes, outputs: int, 
     """
     if not images.exists():
         raise ConvertError(f"{images}: there is no such folder or file")
-    meant = _Meant(classes, outputs, label_order)
+    passed = PassedOver()
+    found = _open(images, labels, _Meant(classes, outputs, label_order, passed))
+    return replace(found, passed=str(passed))
+
+
+def _open(images: Path, labels: Path | None, meant: _Meant) -> ImageSet:
     shards = _files(images, ".tar")
     if labels is None and shards:
         labels = _devkit_beside(images)
@@ -73,6 +80,7 @@ class _Meant:
     classes: Classes
     outputs: int
     order: str
+    passed: PassedOver
 
     def numbering(self, listed: Listed) -> Numbering:
         return truth.numbering(listed, self.classes, self.outputs, self.order)
@@ -102,12 +110,13 @@ def _from_folders(images: Path, meant: _Meant) -> ImageSet:
     """A folder per class, named by WordNet ID, class name or number."""
     if not images.is_dir():
         raise ConvertError(f"{images}: neither a folder nor an archive of images (.tar, .parquet)")
-    folders = sorted(place for place in images.iterdir() if place.is_dir() and not place.name.startswith("."))
-    found = [
-        (Item(str(path.relative_to(images)), path.read_bytes), folder.name)
-        for folder in folders
-        for path in pictures_in(folder.rglob("*"))
-    ]
+    found = []
+    for place in sorted(images.iterdir()):
+        if not place.is_dir():
+            meant.passed.meant((place.name,))
+            continue
+        inside = meant.passed.pictures(place, images)
+        found += [(Item(str(path.relative_to(images)), path.read_bytes), place.name) for path in inside]
     if not found:
         flat = "holds pictures, but no folder per class" if pictures_in(images.iterdir()) else "holds no pictures"
         raise ConvertError(f"{images}: {flat}. For pictures side by side, say what they show: --labels val.txt")
@@ -115,7 +124,7 @@ def _from_folders(images: Path, meant: _Meant) -> ImageSet:
 
 
 def _from_samples(images: Path, shards: Sequence[Path], meant: _Meant) -> ImageSet:
-    found, lacking = archives.samples(shards)
+    found, lacking = archives.samples(shards, meant.passed)
     if lacking or not found:
         raise ConvertError(
             f"{images}: {lacking} pictures without a label. WebDataset shards hold a .cls or .json beside each; for "
@@ -125,7 +134,7 @@ def _from_samples(images: Path, shards: Sequence[Path], meant: _Meant) -> ImageS
 
 
 def _from_list(images: Path, shards: Sequence[Path], listed: Listed, labels: Path, meant: _Meant) -> ImageSet:
-    reads = {m.name: m.read for shard in shards for m in archives.members(shard) if archives.is_picture(m.name)}
+    reads = {m.name: m.read for shard in shards for m in archives.pictures(shard, meant.passed)}
     if listed.named:
         find = _in_archive(reads) if shards else _in_folder(images)
         found = [(_item(str(name), find), label) for name, label in listed.pairs]
@@ -135,7 +144,7 @@ def _from_list(images: Path, shards: Sequence[Path], listed: Listed, labels: Pat
                 f"{labels}: none of the {len(found)} listed files is in {images}; the first is '{found[0][0].name}'"
             )
     else:
-        names = sorted(reads) if shards else [str(path) for path in pictures_in(images.rglob("*"))]
+        names = sorted(reads) if shards else [str(path) for path in meant.passed.pictures(images)]
         if len(names) != len(listed.pairs):
             raise ConvertError(
                 f"{labels}: {len(listed.pairs)} labels for the {len(names)} pictures of {images}; one number per line "
@@ -175,13 +184,13 @@ def _files(images: Path, suffix: str) -> list[Path]:
     """The archive itself, or those of a folder without pictures: among pictures they are something else."""
     if images.is_file():
         return [images] if images.suffix.lower() == suffix else []
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() == suffix and path.is_file())
+    beside = (path for path in images.iterdir() if reason((path.name,)) is None)
+    found = sorted(path for path in beside if path.suffix.lower() == suffix and path.is_file())
     return [] if found and _holds_pictures(images) else found
 
 
 def _holds_pictures(folder: Path) -> bool:
-    inside = (path.relative_to(folder).parts for path in folder.rglob("*"))
-    return any(archives.is_picture(parts[-1]) and not any(part[0] == "." for part in parts) for parts in inside)
+    return any(archives.is_picture(str(path.relative_to(folder))) for path in folder.rglob("*"))
 
 
 def _devkit_beside(images: Path) -> Path | None:

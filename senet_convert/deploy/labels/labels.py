@@ -13,7 +13,9 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 from ...errors import ConvertError, Problems
 from ...files import require_file
@@ -25,6 +27,7 @@ DEVKIT_FILE = "ILSVRC2012_devkit_t12.tar.gz"
 # Devkit IDs of ILSVRC2012_val_00000001.JPEG and the next: they tell which order a list of these files speaks.
 ANCHORS = (490, 361, 171, 822, 297, 482, 13, 704, 599, 164, 649, 11, 73, 286, 554, 6)
 
+_MOST_BYTES = 256 << 20  # of a list, unpacked
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 _WNID = re.compile(r"n\d{8}")
@@ -156,12 +159,19 @@ def _text(path: Path) -> str:
     try:
         if tarfile.is_tarfile(path):
             return _from_devkit(path)
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return _bounded(path, file).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as fault:
         raise ConvertError(f"{path}: cannot be read as a list of labels: {fault}") from fault
+
+
+def _bounded(path: Path, file: IO[bytes] | gzip.GzipFile | BufferedReader) -> bytes:
+    data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ConvertError(f"{path}: more than {_MOST_BYTES:,} bytes; no list of labels is that long")
+    return data
 
 
 def _from_devkit(path: Path) -> str:
@@ -169,5 +179,5 @@ def _from_devkit(path: Path) -> str:
         for member in tar:
             if member.name.endswith(_GROUND_TRUTH):
                 file = tar.extractfile(member)
-                return file.read().decode("ascii") if file else ""
+                return _bounded(path, file).decode("ascii") if file else ""
     raise ConvertError(f"{path}: the archive holds no {_GROUND_TRUTH}; the devkit is {DEVKIT_FILE}")

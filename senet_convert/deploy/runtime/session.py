@@ -18,6 +18,7 @@ from ...files import require_utf8
 from . import providers
 from .binding import Binding
 from .cores import usable_cores
+from .external_data import require_confined
 from .providers import Tuning
 
 Array = NDArray[Any]
@@ -163,6 +164,7 @@ class Session:
 def _load(path: Path, options: Any, asked: str, tuning: Tuning, model: bytes | None) -> tuple[Any, str]:
     """The session and the provider that is active in it. 'auto' takes the first one that really starts."""
     require_utf8(path)
+    require_confined(path, model, ort.__version__)
     names, source = providers.candidates(asked), str(path) if model is None else model
     for name in names:
         options.log_severity_level = _SILENT if asked == providers.AUTO and name != names[-1] else _QUIET

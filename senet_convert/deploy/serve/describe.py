@@ -9,6 +9,7 @@ from typing import Any
 
 from ...version import __version__
 from ..runtime import providers
+from . import encoded
 from .faults import RequestError
 from .hub import Hub
 from .models.repository import READY, Repository, Running
@@ -72,6 +73,9 @@ def config(repository: Repository, name: str, version: str = "") -> Json:
         "default_model_filename": served.file.name,
         "model_transaction_policy": {"decoupled": False},
     }
+    parameters = encoded.parameters(served)
+    if parameters:
+        found["parameters"] = {key: {"string_value": value} for key, value in parameters.items()}
     if served.batched:
         found["dynamic_batching"] = {
             "preferred_batch_size": [size for size in served.sessions[0].buckets if size <= served.max_batch],

@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError
 from typing import Any, Literal
@@ -15,7 +17,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from senet_convert.deploy.images.archives import Table, is_picture, members, samples
+from senet_convert.deploy.images import archives
+from senet_convert.deploy.images.archives import Table, is_picture, members, pictures, samples
+from senet_convert.deploy.images.passed_over import PassedOver
 from senet_convert.errors import ConvertError
 
 
@@ -100,6 +104,7 @@ def test_samples_of_shards(tmp_path: Path) -> None:
 def test_pictures_by_name() -> None:
     assert is_picture("a/b.JPEG")
     assert not is_picture("a/.b.jpg")
+    assert not is_picture("@eaDir/b.jpg")
     assert not is_picture("a/b.cls")
 
 
@@ -115,25 +120,51 @@ def test_parquet(nested: bool, tmp_path: Path) -> None:
         assert list(pool.map(lambda pair: pair[0].read(), found)) == pictures
 
 
-def test_row_groups_are_read_by_one_thread_at_a_time(tmp_path: Path) -> None:
-    """The group that is held is one for all threads."""
+def test_rows_are_read_by_one_thread_at_a_time(tmp_path: Path) -> None:
+    """The rows' place is one for all threads."""
     pictures = [b"one", b"two"]
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"image": pictures, "label": [0, 1]}), path, row_group_size=1)
     table = Table(path)
     both, met = Barrier(2), []
-    read = table._file.read_row_group
+    read = table._file.iter_batches
 
-    def slowly(group: int, columns: list[str]) -> Any:
+    def slowly(size: int, row_groups: list[int], columns: list[str]) -> Any:
         with suppress(BrokenBarrierError):
             met.append(both.wait(0.3))
-        return read(group, columns)
+        return read(size, row_groups=row_groups, columns=columns)
 
     items = list(table.items())
-    table._file = Mock(read_row_group=slowly)
+    table._file = Mock(iter_batches=slowly)
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda pair: pair[0].read(), items)) == pictures
     assert met == []
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards", "pairs swapped", "every tenth", "twice"])
+def test_rows_in_any_order(order: str, tmp_path: Path) -> None:
+    pictures = [b"%d" % k for k in range(200)]
+    parquet.write_table(pa.table({"image": pictures, "label": range(200)}), tmp_path / "a.parquet", row_group_size=70)
+    table = Table(tmp_path / "a.parquet")
+    opened: list[int] = []
+    read = table._file.iter_batches
+
+    def counted(size: int, row_groups: list[int], columns: list[str]) -> Any:
+        opened.extend(row_groups)
+        return read(size, row_groups=row_groups, columns=columns)
+
+    items = [item for item, _ in table.items()]
+    table._file = Mock(iter_batches=counted)
+    rows = {
+        "forwards": list(range(200)),
+        "backwards": list(range(199, -1, -1)),
+        "pairs swapped": [k ^ 1 for k in range(200)],
+        "every tenth": list(range(0, 200, 10)),
+        "twice": [*range(200), *range(200)],
+    }[order]
+    assert [items[k].read() for k in rows] == [pictures[k] for k in rows]
+    expected = {"backwards": None, "twice": [0, 1, 2, 0, 1, 2]}.get(order, [0, 1, 2])
+    assert expected is None or opened == expected
 
 
 @pytest.mark.parametrize(
@@ -175,3 +206,168 @@ def test_parquet_that_is_something_else(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"nonsense")
     with pytest.raises(ConvertError, match=r"b\.parquet: cannot be read as Parquet"):
         Table(tmp_path / "b.parquet")
+
+
+def sparse(path: Path, holes: int) -> Path:
+    """A tar with a file of holes alone, in the old GNU format; itself without holes to speak of."""
+    info = tarfile.TarInfo("hole.png")
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[156:157] = tarfile.GNUTYPE_SPARSE
+    head[386:410] = b"%011o\0" % 0 + b"%011o\0" % 0
+    head[483:495] = b"\x80" + holes.to_bytes(11, "big")
+    head[148:156] = b"%06o\0 " % (sum(head[:148]) + 8 * 32 + sum(head[156:]))
+    path.write_bytes(bytes(head) + packed(path, {"a.png": b"x"}).read_bytes())
+    return path
+
+
+def test_a_sparse_member_is_refused_by_name(tmp_path: Path) -> None:
+    hole, other = members(sparse(tmp_path / "a.tar", 6 << 30))
+    assert (hole.size, other.read()) == (6 << 30, b"x")
+    with pytest.raises(ConvertError, match=r"^hole\.png: stored as a sparse file"):
+        hole.read()
+
+
+def test_a_member_larger_than_a_picture_is_refused_by_name(tmp_path: Path) -> None:
+    """6 GB, on a disk where they take no place."""
+    info = tarfile.TarInfo("big.png")
+    info.size = 6 << 30
+    with (tmp_path / "a.tar").open("wb") as file:
+        file.write(info.tobuf())
+        file.truncate(512 + info.size + 1024)
+    (member,) = members(tmp_path / "a.tar")
+    with pytest.raises(ConvertError, match=r"^big\.png: 6,442,450,944 bytes; at most 268,435,456 are read"):
+        member.read()
+    with pytest.raises(ConvertError, match="at most 10 are read"):
+        replace(member, size=11).read(10)
+
+
+def test_a_label_larger_than_labels_are_is_refused(tmp_path: Path) -> None:
+    shard = packed(tmp_path / "a.tar", {"1.png": b"x", "1.cls": bytes(2 << 20)})
+    with pytest.raises(ConvertError, match=r"1\.cls: 2,097,152 bytes"):
+        samples([shard])
+    deep = packed(tmp_path / "b.tar", {"1.png": b"x", "1.json": b"[" * 500_000})
+    assert samples([deep]) == ([], 1)
+
+
+def pax(body: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    info = tarfile.TarInfo("records")
+    info.type, info.size = kind, len(body)
+    return info.tobuf() + body + bytes(-len(body) % 512)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (pax(b"1" * (2 << 20)), "more than 1,048,576 bytes"),
+        (pax(b"1" * 500_000), "more than 255 digits"),
+        (pax(b"x" * (2 << 20), tarfile.GNUTYPE_LONGNAME), "more than 1,048,576 bytes"),
+        (pax(b"x" * (2 << 20), tarfile.XGLTYPE), "more than 1,048,576 bytes"),
+        (pax(b"11 path=abc\n") * 3000, "more than 1,048,576 bytes|recursion"),
+    ],
+    ids=["too long", "digits", "a long name", "global", "one after the other"],
+)
+def test_headers_are_bounded(header: bytes, said: str, tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.tar", {"a.png": b"x"})
+    path.write_bytes(header + path.read_bytes())
+    started = time.process_time()
+    with pytest.raises(ConvertError, match=rf"a\.tar: .*({said})"):
+        list(members(path))
+    assert time.process_time() - started < 2
+
+
+def test_a_sparse_map_of_any_length_is_bounded(tmp_path: Path) -> None:
+    records = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.name=a.png\n30 GNU.sparse.realsize=512000\n"
+    info = tarfile.TarInfo("GNUSparseFile.0/a.png")
+    info.size = 4 << 20
+    path = tmp_path / "a.tar"
+    path.write_bytes(pax(records) + info.tobuf() + b"999999\n" + b"1\n" * (2 << 20))
+    with pytest.raises(ConvertError, match=r"a\.tar: "):
+        list(members(path))
+
+
+def test_a_member_of_negative_size_is_damage(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.png")
+    head = bytearray(info.tobuf())
+    head[124:136] = b"\xff" * 10 + (-1024 & 0xFFFF).to_bytes(2, "big")
+    head[148:156] = b"%06o\0 " % (sum(head[:148]) + 8 * 32 + sum(head[156:]))
+    (tmp_path / "a.tar").write_bytes(tarfile.TarInfo("b.png").tobuf() + bytes(head) + bytes(2048))
+    with pytest.raises(ConvertError, match=r"a\.tar: "):
+        list(members(tmp_path / "a.tar"))
+
+
+def test_long_names_and_records_are_read(tmp_path: Path) -> None:
+    name = "n" * 300 + "/ü.png"
+    for kind in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        info = tarfile.TarInfo(name)
+        (tmp_path / "a.tar").write_bytes(info.tobuf(kind) + bytes(1024))
+        assert [member.name for member in members(tmp_path / "a.tar")] == [name]
+
+
+def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo(f"{ord(kind)}.png")
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+    assert list(members(tmp_path / "a.tar")) == []
+
+
+def test_hidden_and_system_files_of_archives_are_passed_over(tmp_path: Path) -> None:
+    names = ["__MACOSX/d/._a.png", "d/._a.png", "d/a.png", "d/.ipynb_checkpoints/a.png", "d/Thumbs.db", "._d"]
+    path = packed(tmp_path / "a.tar", {**dict.fromkeys(names, b"x"), "d/a.cls": b"3", "d/._a.cls": b"4"})
+    passed = PassedOver()
+    assert [member.name for member in pictures(path, passed)] == ["d/a.png"]
+    told = "passed over: 6 hidden or system files: 3 of ._*, 1 of .ipynb_checkpoints, 1 of Thumbs.db, 1 of __MACOSX"
+    assert str(passed) == told
+    passed = PassedOver()
+    found, lacking = samples([path], passed)
+    assert ([(item.name, label) for item, label in found], lacking, str(passed)) == ([("a.tar/d/a", "3")], 0, told)
+
+
+def bomb(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    parquet.write_table(pa.table(columns), path, **({"compression": "zstd", "use_dictionary": False} | options))
+    return path
+
+
+def test_a_table_that_grows_without_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 20)
+    rows = [bytes(100_000)] * 100
+    path = bomb(tmp_path / "a.parquet", {"image": rows, "label": range(100)})
+    assert path.stat().st_size < 50_000
+    with pytest.raises(ConvertError, match=r"row group 0: the column 'image' grows from .* to 10,0"):
+        Table(path)
+    nested = [{"bytes": row, "path": None} for row in rows]
+    with pytest.raises(ConvertError, match=r"the column 'image\.bytes' grows"):
+        Table(bomb(tmp_path / "b.parquet", {"image": nested, "label": range(100)}))
+    with pytest.raises(ConvertError, match=r"the column 'label' grows"):
+        Table(bomb(tmp_path / "c.parquet", {"image": [b"x"] * 100, "label": ["x" * 100_000] * 100}))
+
+
+def test_more_rows_than_the_file_can_hold_are_refused(tmp_path: Path) -> None:
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array([b"x"]))
+    path = bomb(tmp_path / "a.parquet", {"image": same, "label": [0] * 1_000_000}, use_dictionary=True)
+    assert path.stat().st_size < 50_000
+    with pytest.raises(ConvertError, match=r"a\.parquet: 1,000,000 rows in .* hold no pictures"):
+        Table(path)
+
+
+def test_one_large_picture_that_many_rows_name_is_held_once(tmp_path: Path) -> None:
+    """A row group of 1 GB in a file of a kilobyte, which its table of contents does not tell."""
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([bytes(2_000_000)]))
+    plain = pa.schema([("image", pa.binary()), ("label", pa.int64())])
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"image": same, "label": range(500)}), path, compression="zstd", store_schema=False)
+    assert parquet.ParquetFile(path).schema_arrow.field("image").type == plain.field("image").type
+    before = pa.total_allocated_bytes()
+    items = [item for item, _ in Table(path).items()]
+    assert len(items[0].read()) == len(items[400].read()) == 2_000_000
+    assert pa.total_allocated_bytes() - before < 50_000_000
+
+
+def test_a_row_larger_than_a_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bomb(tmp_path / "a.parquet", {"image": [b"x" * 5000, b"y"], "label": [0, 1]}, compression="none")
+    large, small = (item for item, _ in Table(path).items())
+    monkeypatch.setattr(archives, "MOST_BYTES", 4999)
+    with pytest.raises(ConvertError, match="5,000 bytes; at most 4,999 are read"):
+        large.read()
+    assert small.read() == b"y"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pil
 from PIL import ImageOps
 
-from senet_convert.deploy.images.images import decode, pictures_in, read_image
+from senet_convert.deploy.images.images import TooManyPixelsError, decode, pictures_in, read_image
 from senet_convert.errors import ConvertError
 
 SMOOTH = cv2.resize(
@@ -120,6 +123,67 @@ def test_a_jpeg_after_a_thumbnail_that_is_whole() -> None:
     assert decode(data, "whole").shape == (60, 80, 3)
     with pytest.raises(ConvertError, match="breaks off"):
         decode(data[:-100], "cut")
+
+
+NOISE = np.random.RandomState(5).bytes(300_000)  # holds JPEG's markers by chance, ends of images among them
+JPEGS = {
+    **{form: FORMS[form] for form in ("jpeg", "progressive jpeg", "grey jpeg", "cmyk jpeg")},
+    "restart markers": saved(PICTURE, "JPEG", restart_marker_blocks=2),
+}
+
+
+@pytest.mark.parametrize("form", JPEGS)
+@pytest.mark.parametrize(
+    "behind",
+    [b"\0", bytes(5000), b"\0\0\0\x18ftypmp42" + NOISE, b"\xff\xda" + NOISE, FORMS["jpeg"], FORMS["grey jpeg"][:300]],
+    ids=["a byte", "zeros", "a video", "a marker", "a second picture", "half a picture"],
+)
+def test_what_lies_behind_a_jpegs_end_does_not_count(form: str, behind: bytes) -> None:
+    assert np.array_equal(decode(JPEGS[form] + behind, form), decode(JPEGS[form], form))
+
+
+@pytest.mark.parametrize("form", JPEGS)
+@pytest.mark.parametrize("behind", [b"", bytes(100_000), b"\0\0\0\x18ftypmp42" + NOISE], ids=["", "zeros", "a video"])
+@pytest.mark.parametrize("missing", [0.5, 0.2, 2])
+def test_a_jpeg_that_breaks_off_is_refused_whatever_follows(form: str, behind: bytes, missing: float) -> None:
+    data = JPEGS[form]
+    cut = data[: -2 if missing == 2 else int(len(data) * (1 - missing))]
+    with pytest.raises(ConvertError, match="cut: the JPEG breaks off"):
+        decode(cut + behind, "cut")
+
+
+def test_a_picture_of_several_pictures() -> None:
+    data = saved(PICTURE, "MPO", save_all=True, append_images=[PICTURE.rotate(180)])
+    assert np.array_equal(decode(data, "mpo"), as_pillow(data))
+
+
+def test_bytes_before_a_jpeg_make_it_none() -> None:
+    with pytest.raises(ConvertError, match="no picture"):
+        decode(b"\0" + FORMS["jpeg"], "shifted")
+
+
+def test_more_pixels_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "4799")
+    with pytest.raises(TooManyPixelsError, match=r"^it: has 80 x 60 pixels; at most 4,799 are read \(set OPENCV_IO"):
+        decode(FORMS["png"], "it")
+
+
+def test_opencv_has_the_same_limit() -> None:
+    """It reads the variable when it is imported; a file whose header Pillow reads otherwise ends there."""
+    program = """if True:
+        from senet_convert.deploy.images.images import TooManyPixelsError, decode
+        import cv2, numpy
+        for suffix in (".png", ".jpg", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".avif"):
+            try:
+                cv2.imdecode(cv2.imencode(suffix, numpy.zeros((60, 80, 3), numpy.uint8))[1], 1)
+            except cv2.error as fault:
+                assert "MAX_IMAGE_PIXELS" in str(fault), fault
+            else:
+                raise SystemExit(suffix)
+    """
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "4799"}
+    )
 
 
 def test_files(tmp_path: Path) -> None:

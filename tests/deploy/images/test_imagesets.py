@@ -201,3 +201,48 @@ def test_parts() -> None:
     assert whole.limited(4).part
     assert shards[0].part
     assert not whole.shard(1, 1).part
+
+
+JUNK = [
+    *(".DS_Store", "._.DS_Store", "desktop.ini", ".ipynb_checkpoints/x-checkpoint.png", "@eaDir/x.png/thumb.jpg"),
+    *("0/.ipynb_checkpoints/a-checkpoint.png", "0/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "0/._a.png", "0/Thumbs.db"),
+    *("__MACOSX/0/._a.png", "0/deep/.cache/b.png"),
+]
+TOLD = (
+    "passed over: 11 hidden or system files: 1 of .DS_Store, 2 of ._*, 1 of .cache, 2 of .ipynb_checkpoints, "
+    "2 of @eaDir, 1 of Thumbs.db, 1 of __MACOSX, 1 of desktop.ini"
+)
+
+
+@pytest.fixture
+def littered(tmp_path: Path) -> Path:
+    """Two pictures of a class, in a hidden folder, among files that nobody means."""
+    folder = tmp_path / ".data" / "set"
+    for name in ("0/a.png", "0/deep/b.png", *JUNK):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" if name in JUNK else paint(tmp_path / "x.png", 0).read_bytes())
+    return folder
+
+
+def test_hidden_and_system_files_are_passed_over_and_told_once(littered: Path) -> None:
+    found = open_set(littered, None, Classes(), 10)
+    assert [(item.name, item.label) for item in found.items] == [("0/a.png", 0), ("0/deep/b.png", 0)]
+    assert found.passed == TOLD
+    assert found.shard(1, 2).passed == found.passed
+
+
+def test_hidden_files_count_in_no_list(littered: Path) -> None:
+    (littered / "val.txt").write_text("3\n4\n")
+    found = open_set(littered, littered / "val.txt", CLASSES, 1000)
+    assert sorted(labels(found)) == ["a.png", "b.png"]
+    assert "of @eaDir" in found.passed
+
+
+def test_among_hidden_pictures_archives_are_still_found(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    paint(shards / "@eaDir" / "x.png", 0)
+    (shards / "._a.tar").write_bytes(b"of a Mac")
+    packed(shards / "a.tar", {"1.png": b"x", "1.cls": b"3"})
+    assert labels(open_set(shards, None, Classes(), 10)) == {"1": 3}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from senet_convert.deploy.labels import labels as room
 from senet_convert.deploy.labels.classes import AS_GIVEN, DEVKIT, SORTED, Classes, renumbering
 from senet_convert.deploy.labels.labels import ANCHORS, Listed, numbering, read, recognise
 from senet_convert.errors import ConvertError
@@ -146,3 +147,11 @@ def test_labels_may_be_names_or_numbers() -> None:
         numbers.index("2")
     with pytest.raises(LookupError, match="no class 'three'"):
         numbers.index("three")
+
+
+def test_a_list_that_grows_without_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MOST_BYTES", 1000)
+    for name, data in (("a.txt", b"1\n" * 600), ("b.txt", gzip.compress(b"1\n" * 600))):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ConvertError, match=r"more than 1,000 bytes; no list of labels is that long"):
+            room.read(tmp_path / name)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
+from .. import encoded
 from ..faults import BAD, LATE, RequestError
 from ..models import tensors
 from ..models.inference import Answer, Question, Wanted
@@ -28,6 +29,8 @@ CONTENTS = {  # datatype -> the field of InferTensorContents that holds its valu
     "FP64": "fp64_contents",
 }
 
+_LONG = 64 * 1024  # bytes of typed values that take longer than a moment to become an array
+_CUT = 8192  # values that become an array at once: other threads get their turn in between
 _MICRO = 1e-6
 _SHARED = "shared_memory_region"
 
@@ -40,9 +43,14 @@ def question(repository: Repository, request: ModelInferRequest, remaining: floa
         _inputs(served, request),
         request.model_version,
         request.id,
-        tuple(_wanted(output) for output in request.outputs),
+        _all_wanted(request),
         _timeout(request, remaining),
     )
+
+
+def long(request: ModelInferRequest) -> bool:
+    """Does it take longer than a moment to make a question of the request? Raw contents are taken as they are."""
+    return not request.raw_input_contents and request.ByteSize() > _LONG
 
 
 def response(answer: Answer) -> ModelInferResponse:
@@ -66,7 +74,8 @@ def _inputs(served: Served, request: ModelInferRequest) -> dict[str, Array]:
         )
     found: dict[str, Array] = {}
     for index, tensor in enumerate(request.inputs):
-        spec = served.accept(tensor.name, tensor.datatype, tensor.shape)
+        pictures = encoded.meant(served, tensor.name, tensor.datatype, tensor.shape)
+        spec = served.input(tensor.name) if pictures else served.accept(tensor.name, tensor.datatype, tensor.shape)
         if tensor.name in found:
             raise RequestError(BAD, f"model '{served.name}': input '{tensor.name}' stands more than once")
         if _SHARED in tensor.parameters:
@@ -74,8 +83,21 @@ def _inputs(served: Served, request: ModelInferRequest) -> dict[str, Array]:
         shape = list(tensor.shape)
         if raw and any(tensor.contents.ListFields()):
             raise RequestError(BAD, f"input {spec}: both contents and raw_input_contents; give one of them")
+        if pictures:
+            found[spec.name] = _pictures(tensor, raw[index] if raw else None)
+            continue
         found[spec.name] = tensors.from_bytes(spec, shape, raw[index]) if raw else _typed(spec, shape, tensor.contents)
     return found
+
+
+def _pictures(tensor: Any, raw: bytes | None) -> Array:
+    """Encoded ones, from bytes_contents or raw."""
+    if raw is not None:
+        return encoded.from_bytes(tensor.name, tensor.shape, raw, 0, len(raw))
+    others = sorted(field.name for field, _ in tensor.contents.ListFields() if field.name != "bytes_contents")
+    if others:
+        raise RequestError(BAD, f"input '{tensor.name}': BYTES stand in bytes_contents, not in {', '.join(others)}")
+    return encoded.listed(tensor.name, tensor.shape, tensor.contents.bytes_contents)
 
 
 def _typed(spec: Spec, shape: Sequence[int], contents: Any) -> Array:
@@ -91,17 +113,30 @@ def _typed(spec: Spec, shape: Sequence[int], contents: Any) -> Array:
         raise RequestError(
             BAD, f"input {spec}: shape {shape} takes {math.prod(shape)} values; {field} holds {len(values)}"
         )
-    if np.issubdtype(spec.dtype, np.integer):
-        _check_range(spec, values)
-    return np.array(values, spec.dtype).reshape(shape)
+    whole = np.issubdtype(spec.dtype, np.integer)
+    parts = [np.array(values[at : at + _CUT], np.int64 if whole else spec.dtype) for at in range(0, len(values), _CUT)]
+    found = np.concatenate(parts)
+    if whole:
+        _check_range(spec, found)
+    return found.astype(spec.dtype, copy=False).reshape(shape)
 
 
-def _check_range(spec: Spec, values: Sequence[int]) -> None:
+def _check_range(spec: Spec, values: Array) -> None:
     bounds = np.iinfo(spec.dtype)
-    low, high = min(values), max(values)
+    low, high = values.min(), values.max()
     if low < bounds.min or high > bounds.max:
         beyond = low if low < bounds.min else high
         raise RequestError(BAD, f"input {spec} takes {bounds.min} to {bounds.max}; the values hold {beyond}")
+
+
+def _all_wanted(request: ModelInferRequest) -> tuple[Wanted, ...]:
+    """Each output at most once as values and once as classes: a name is short, its classes are many."""
+    found: dict[tuple[str, bool], Wanted] = {}
+    for output in request.outputs:
+        one = _wanted(output)
+        if found.setdefault((one.name, bool(one.classification)), one) is not one:
+            raise RequestError(BAD, f"output '{one.name}' is asked for more than once")
+    return tuple(found.values())
 
 
 def _wanted(output: Any) -> Wanted:

@@ -10,14 +10,16 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from .. import control, describe
-from ..faults import ABSENT, AWAY, BAD, RequestError
+from .. import control, describe, encoded
+from ..faults import ABSENT, AWAY, RequestError
 from ..hub import Hub
 from ..models.inference import infer
 from ..observe import account
 from ..observe.account import Account
 from . import messages
-from .guard import BROKEN, CODES, Behaviour, record, unexpected
+from .guard import Behaviour, Refusal, record, unexpected
+from .intake import Form, Intake
+from .peers import Peers
 
 AHEAD = 32  # requests of one stream that are read before their answers are sent
 WITHOUT = {  # calls that are answered with UNIMPLEMENTED, and what is not there
@@ -38,9 +40,12 @@ _FINAL = "triton_final_response"  # stands in the last answer to a request; some
 class Service:
     """Messages in, messages out: each call asks what HTTP asks too."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, intake: Intake, peers: Peers) -> None:
         self._hub = hub
-        self._readers: set[asyncio.Task[None]] = set()
+        self._intake = intake
+        self._peers = peers
+        self._form = Form.of(pb.ModelInferRequest)
+        self._readers: dict[asyncio.Task[None], float] = {}  # since when they wait, by the loop's clock
         self._ended = False
         for name, what in WITHOUT.items():
             setattr(self, name, _without(what))
@@ -49,6 +54,13 @@ class Service:
         """Read no more from streams; what was read is answered, then they end."""
         self._ended = True
         for reader in self._readers:
+            reader.cancel()
+
+    def end_idle_streams(self, idle: float) -> None:
+        """End the stream that has sent nothing for longest, where that is more than `idle` seconds."""
+        now = asyncio.get_running_loop().time()
+        reader = min(self._readers, key=self._readers.__getitem__, default=None)
+        if reader is not None and now - self._readers[reader] > idle:
             reader.cancel()
 
     async def ServerLive(self, request: Any, context: Any) -> Any:
@@ -95,17 +107,33 @@ class Service:
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """One request, one answer."""
-        question = messages.question(self._hub.repository, request, context.time_remaining())
+        ask = (messages.question, self._hub.repository, request, context.time_remaining())
+        question = await self._intake.aside(*ask) if messages.long(request) else ask[0](*ask[1:])
+        served = self._hub.repository.get(question.model, question.version).served
+        question = await encoded.decoded(self._hub, served, question)
         return messages.response(await infer(self._hub.repository, question))
 
-    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> None:
+    async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """An answer for each request, in the requests' order; a fault is an answer too, and the stream goes on."""
-        asked: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
+        try:
+            ended = await self._stream(requests, context)
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
+        if self._ended:
+            raise RequestError(AWAY, "the server shuts down; what it had read is answered", 1)
+        if ended:
+            raise RequestError(AWAY, "others want a stream, and this one was idle for longest", 1)
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> bool:
+        """Answer it; was it ended before its client did?"""
+        asked: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         room = asyncio.Semaphore(AHEAD)
+        now = asyncio.get_running_loop().time
 
         async def read() -> None:
             try:
                 async for request in requests:
+                    self._readers[reader] = now()
                     asked.put_nowait(group.create_task(self._answer_in_band(request, context)))
                     await room.acquire()
             finally:
@@ -113,35 +141,33 @@ class Service:
 
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(read())
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+            self._readers[reader] = now()
+            reader.add_done_callback(lambda one: self._readers.pop(one, None))
             while (answer := await asked.get()) is not None:
-                await context.write(await answer)
+                await self._peers.send(context, await answer, self._hub.settings.body_timeout)
                 room.release()
-        if self._ended:
-            raise RequestError(AWAY, "the server shuts down; what it had read is answered", 1)
+        return reader.cancelled()
 
-    async def _answer_in_band(self, request: Any, context: Any) -> Any:
+    async def _answer_in_band(self, data: bytes, context: Any) -> bytes:
         one = Account(client=account.current.get().client)
         account.current.set(one)
         started, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
+        asked = pb.ModelInferRequest()
         try:
-            if request is None:
-                raise RequestError(BAD, BROKEN)
-            self._hub.hold(request.ByteSize())
+            asked = await self._intake.parse(data, self._form)
             if self._hub.settings.rate:
                 self._hub.limit_rate()
-            answer = await self.ModelInfer(request, context)
+            answer = await self.ModelInfer(asked, context)
         except Exception as fault:
-            told = fault if isinstance(fault, RequestError) else unexpected(_STREAM)
-            code, message = CODES.get(told.status, grpc.StatusCode.INTERNAL), told.message
-            asked = request or pb.ModelInferRequest()
+            refusal = Refusal.of(fault if isinstance(fault, RequestError) else unexpected(_STREAM), one)
+            code, message = refusal.code, refusal.message
             answer = pb.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version, id=asked.id)
         finally:
             self._hub.release(one)
         answer.parameters[_FINAL].bool_param = True
-        record(self._hub, one, _STREAM, code, started, answer.ByteSize())
-        return pb.ModelStreamInferResponse(error_message=message, infer_response=answer)
+        found: bytes = pb.ModelStreamInferResponse(error_message=message, infer_response=answer).SerializeToString()
+        record(self._hub, one, _STREAM, code, started, len(found))
+        return found
 
 
 def _without(what: str) -> Behaviour:

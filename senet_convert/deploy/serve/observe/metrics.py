@@ -67,6 +67,12 @@ class Meters:
         )
         lost = Gauge("senet_convert_log_lines_dropped", "Lines of the log that nobody took", registry=self._registry)
         lost.set_function(logs.dropped)
+        self._calls = Counter(
+            "senet_convert_grpc_responses", "Answers over gRPC", ("method", "code"), registry=self._registry
+        )
+        self._call_times = Histogram(
+            "senet_convert_grpc_seconds", "Time until an answer", ("method",), registry=self._registry, buckets=BOUNDS
+        )
         self._routes: dict[object, str] = {}
 
     def learn(self, routes: Iterable[BaseRoute]) -> None:
@@ -87,6 +93,11 @@ class Meters:
         method = scope["method"] if scope["method"] in _METHODS else OTHER
         self._answers.labels(route, method, str(status)).inc()
         self._times.labels(route).observe(seconds)
+
+    def grpc(self, method: str, code: str, seconds: float) -> None:
+        """Count an answer; `method` is one of ours, or OTHER."""
+        self._calls.labels(method, code).inc()
+        self._call_times.labels(method).observe(seconds)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text form. Triton's counters do not end in _total, which the library adds."""

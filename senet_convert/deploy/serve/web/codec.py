@@ -13,6 +13,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from .. import encoded
 from ..faults import BAD, RequestError
 from ..models import tensors
 from ..models.inference import Answer, Array, Question, Wanted
@@ -184,9 +185,13 @@ def _inputs(asked: _Request, body: bytes, at: int, served: Served) -> Steps[tupl
         name = given.name
         if name in found:
             raise RequestError(BAD, f"input '{name}' stands more than once in the request")
-        spec = served.accept(name, given.datatype, given.shape)
         _check_memory(given.parameters, f"input '{name}'")
         size = given.parameters.binary_data_size
+        if encoded.meant(served, name, given.datatype, given.shape):
+            found[name] = yield from _pictures(given, body, at, size)
+            at += 0 if size is UNSET else size
+            continue
+        spec = served.accept(name, given.datatype, given.shape)
         if size is not UNSET:
             if at % spec.dtype.itemsize:
                 yield size  # bytes across the type's boundaries are copied
@@ -197,7 +202,17 @@ def _inputs(asked: _Request, body: bytes, at: int, served: Served) -> Steps[tupl
     return found, at
 
 
-def _binary(spec: Spec, given: _Input, body: bytes, at: int, size: int) -> Array:
+def _pictures(given: _Input, body: bytes, at: int, size: int | UnsetType) -> Steps[Array]:
+    if size is UNSET:
+        if not isinstance(given.data, list):
+            raise RequestError(BAD, f"input '{given.name}': 'data' must be a list of strings: pictures in base64")
+        return encoded.from_strings(given.name, given.shape, given.data)
+    _check_binary(f"'{given.name}'", given, body, at, size)
+    yield size
+    return encoded.from_bytes(given.name, given.shape, body, at, size)
+
+
+def _check_binary(spec: Spec | str, given: _Input, body: bytes, at: int, size: int) -> None:
     if given.data is not None:
         raise RequestError(BAD, f"input {spec} has both 'data' and 'binary_data_size'; which one is meant?")
     if size > len(body) - at:
@@ -206,6 +221,10 @@ def _binary(spec: Spec, given: _Input, body: bytes, at: int, size: int) -> Array
             f"input {spec}: 'binary_data_size' is {size}; {len(body) - at} bytes are left in the body "
             f"(the header {HEADER} says where they begin)",
         )
+
+
+def _binary(spec: Spec, given: _Input, body: bytes, at: int, size: int) -> Array:
+    _check_binary(spec, given, body, at, size)
     return tensors.from_bytes(spec, given.shape, body, at, size)
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from .. import control, describe
+from .. import control, describe, encoded
 from ..faults import AWAY, BAD, FAULT, FORBIDDEN, LATE, UNKNOWN, RequestError
 from ..hub import Hub
 from ..models import inference
@@ -167,7 +167,10 @@ async def _models(request: Request) -> Response:
 
 
 async def _model(request: Request) -> Response:
-    return JSONResponse(describe.model(_hub(request).repository, *_which(request)))
+    repository, which = _hub(request).repository, _which(request)
+    found = describe.model(repository, *which)
+    parameters = encoded.parameters(repository.get(*which).served)
+    return JSONResponse(found | ({"parameters": parameters} if parameters else {}))
 
 
 async def _model_ready(request: Request) -> Response:
@@ -213,7 +216,7 @@ async def _infer(request: Request) -> Response:
     decoding = codec.decode(body, header, served, version, hub.settings.max_depth)
     short = len(body) <= _BULK and codec.json_bytes(header, len(body)) <= _SHORT
     asked = drain(decoding, hub.hold) if short else await hub.pools.json.finish(decoding, hub.hold)
-    answer = await inference.infer(hub.repository, asked.question)
+    answer = await inference.infer(hub.repository, await encoded.decoded(hub, served, asked.question))
     return await _respond(hub, answer, asked, request.headers.get("accept-encoding", ""))
 
 

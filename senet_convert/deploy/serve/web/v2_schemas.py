@@ -56,7 +56,8 @@ MODEL = Named(
             "platform": _WORD,
             "inputs": items(_TENSOR),
             "outputs": items(_TENSOR),
-        }
+        },
+        {"parameters": fields({"encoded_pictures": _WORD})},
     ),
 )
 CONFIG = Named(

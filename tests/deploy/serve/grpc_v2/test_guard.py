@@ -14,7 +14,8 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelMetadataReques
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import faults
-from senet_convert.deploy.serve.grpc_v2.guard import BROKEN, CODES, TOLD
+from senet_convert.deploy.serve.grpc_v2.guard import CODES, TOLD
+from senet_convert.deploy.serve.grpc_v2.wire import BROKEN
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.observe.logs import ACCESS
 from senet_convert.deploy.serve.settings import Settings
@@ -36,7 +37,7 @@ def settings(plus: Path, **fields: Any) -> Settings:
 
 def test_every_fault_of_this_protocol_has_a_code() -> None:
     known = {value for name, value in vars(faults).items() if name.isupper() and isinstance(value, int)}
-    only_http = {faults.SLOW, faults.WRONG_TYPE, faults.NO_IMAGE}
+    only_http = {faults.WRONG_TYPE, faults.NO_IMAGE}
     assert set(CODES) == known - only_http
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senet_convert.deploy.images.images import read_image
+from senet_convert.deploy.images.images import decode, read_image
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.faults import BUSY, NO_IMAGE, TOO_LARGE, RequestError
+from senet_convert.deploy.serve.people import pictures as module
 from senet_convert.deploy.serve.people.pictures import Pictures, prepare
 from senet_convert.deploy.serve.pools import Pool
 from tests.deploy.serve.asgi import encoded
@@ -65,14 +66,54 @@ def test_a_bomb_is_refused_before_it_is_decoded(model: Model) -> None:
     assert peak < 100_000
 
 
-def test_an_avif_that_lies_about_its_size_is_refused(model: Model) -> None:
-    stream = io.BytesIO()
-    Image.new("RGB", (4000, 3000)).save(stream, "AVIF")
-    data = stream.getvalue()
-    at = data.index(b"ispe")
-    fault = refused(data[: at + 8] + struct.pack(">II", 8, 8) + data[at + 16 :], model)
+@pytest.mark.parametrize("suffix", [".avif", ".jp2"])
+def test_what_is_decoded_apart_keeps_to_the_same_limits(suffix: str, model: Model) -> None:
+    data = encoded(90, 80, suffix)
+    np.testing.assert_array_equal(prepare(data, model, 7200), model.preprocess.apply(decode(data, "it")))
+    fault = refused(data, model, 7199)
     assert fault.status == TOO_LARGE
-    assert "8 x 8 pixels, but decoding it would cost as much as 12,000,000" in fault.message
+    assert "more than 7,199 pixels" in fault.message
+    assert refused(data[:-400], model).status == NO_IMAGE
+
+
+def test_a_header_that_costs_too_much_is_read_apart(model: Model) -> None:
+    """Cameras and editors put megabytes before the pixels."""
+    jpeg = encoded(40, 40, ".jpg")
+    data = jpeg[:2] + 100 * (b"\xff\xe1\xff\xff" + bytes(65533)) + jpeg[2:]
+    np.testing.assert_array_equal(prepare(data, model, MOST), prepare(jpeg, model, MOST))
+    pnm = refused(b"P6" + b" " * 20_000_000, model)
+    assert pnm.status == NO_IMAGE
+    assert "no picture" in pnm.message
+
+
+def test_what_is_decoded_apart_holds_up_no_other_picture(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+
+    def stuck(*_: object) -> None:
+        held.wait(10)
+
+    async def go() -> None:
+        pictures = Pictures(Pool("pictures", threads=1, queue=9), MOST)
+        monkeypatch.setattr(module, "_unmeasured", stuck)
+        tasks = [asyncio.create_task(pictures.prepare(encoded(9, 9, ".avif"), model)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            assert (await pictures.prepare(encoded(9, 9), model)).shape == (3, 32, 32)
+        held.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(go())
+
+
+def test_scans_cost_as_much_as_pixels(model: Model) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (1000, 1000)).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    last = data.rindex(b"\xff\xda")
+    assert prepare(data, model, MOST).shape == (3, 32, 32)
+    fault = refused(data[:-2] + 60 * data[last:-2] + data[-2:], model)
+    assert fault.status == TOO_LARGE
+    assert "1000 x 1000 pixels, but decoding it would cost as much as 4," in fault.message
 
 
 def test_a_long_strip_is_refused_when_resizing_would_blow_it_up(model: Model) -> None:

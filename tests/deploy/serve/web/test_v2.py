@@ -67,6 +67,7 @@ def test_what_is_told_of_the_server_and_its_models(models: tuple[Place, ...]) ->
                 "platform": "onnxruntime_onnx",
                 "inputs": [{"name": "data", "datatype": "FP32", "shape": [-1, 3, 32, 32]}],
                 "outputs": [{"name": "prob", "datatype": "FP32", "shape": [-1, 10]}],
+                "parameters": {"encoded_pictures": "data"},
             }
         config = (await client.get("/v2/models/digits/config")).json()
         assert config["max_batch_size"] == 16

@@ -1,0 +1,77 @@
+"""Connections of the gRPC port, as the operating system shows them: gRPC neither tells of them nor ends a single one.
+
+gRPC bounds how many there are, how long a handshake takes and how long a connection without calls stays. It bounds
+neither how many one address has, nor how long an answer lies there that nobody takes.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+SHARES = 2  # one address may have so much of all connections: a half
+_OTHERS = 256  # open files that are no connections: models, libraries, sockets that listen
+
+Peer = tuple[str, int]  # address and port
+
+
+def most(wanted: int, files: int | None = None) -> int:
+    """How many connections of `wanted` gRPC may have where `files` may be open (default: as the system has it).
+
+    At most half of what is left for connections: the other half is HTTP's, its probes' among them.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if files is None else files
+    if allowed == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, (allowed - _OTHERS) // 2))
+
+
+def hang_up(port: int, share: int, stuck: Collection[Peer], known: Collection[Peer]) -> int:
+    """End connections to `port`: those of `stuck`; of an address with more than `share`, the older that never called.
+
+    `known` are those that have called. Gives how many were ended. Looks at every open file: not for the event loop.
+    """
+    files, ended = _files(), 0
+    if len(files) <= share and not stuck:
+        return 0
+    per_address: Counter[str] = Counter()
+    for one in _sockets(files):
+        with suppress(OSError), one:
+            peer = _peer(one, port)
+            if peer is None:
+                continue
+            per_address[peer[0]] += 1
+            if peer in stuck or (per_address[peer[0]] > share and peer not in known):
+                one.shutdown(socket.SHUT_RDWR)
+                ended += 1
+    return ended
+
+
+def _files() -> list[int]:
+    """Every open file, the last opened first as far as their numbers tell."""
+    return sorted((int(file.name) for file in Path("/dev/fd").iterdir()), reverse=True)
+
+
+def _sockets(files: list[int]) -> Iterator[socket.socket]:
+    """Second handles of those that are sockets: whatever becomes of the first meanwhile, they are still right."""
+    for number in files:
+        with suppress(OSError):  # closed in between, or no more files may be open
+            copy = os.dup(number)
+            if stat.S_ISSOCK(os.fstat(copy).st_mode):
+                yield socket.socket(fileno=copy)
+            else:
+                os.close(copy)
+
+
+def _peer(one: socket.socket, port: int) -> Peer | None:
+    """Who is at the other end of a connection to `port`."""
+    if one.family not in (socket.AF_INET, socket.AF_INET6) or one.getsockname()[1] != port:
+        return None
+    address, its_port = one.getpeername()[:2]
+    return address.removeprefix("::ffff:"), its_port
