@@ -101,7 +101,7 @@ class Guard:
     def __init__(self, hub: Hub, intake: Intake) -> None:
         self._hub = hub
         self._intake = intake
-        self._leaving = False
+        self.leaving = False
         self._running: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._last = 0.0  # when a call came, by the loop's clock
@@ -109,7 +109,7 @@ class Guard:
 
     async def drain(self, grace: float) -> None:
         """Refuse new calls, for a moment at least, and wait up to `grace` seconds until those before are answered."""
-        self._leaving = True
+        self.leaving = True
         await asyncio.sleep(min(_REFUSING, grace))
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
@@ -183,7 +183,7 @@ class Guard:
         settings = self._hub.settings
         if not call.probe:
             self._hub.admit(headers)
-            if self._leaving:
+            if self.leaving:
                 raise RequestError(AWAY, "the server shuts down", 1)
         if self._running[call.kind] > self._most(call.kind):
             raise RequestError(AWAY, f"more than {self._most(call.kind)} {call.kind} at once; try again", 1)
