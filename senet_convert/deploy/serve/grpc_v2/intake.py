@@ -83,7 +83,7 @@ class Intake:
         """One message after the other, and no more bytes than there is room for."""
         settings = self._hub.settings
         async with self._unpacking:
-            room = min(settings.max_body, settings.max_inflight - self._hub.held)
+            room = min(settings.max_body, max(0, settings.max_inflight - self._hub.held))
             found = await asyncio.to_thread(_unpack, data, room)
             if len(found) > settings.max_body:
                 raise RequestError(TOO_LARGE, f"the message has more than {settings.max_body} bytes when unpacked")

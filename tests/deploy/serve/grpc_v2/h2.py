@@ -26,14 +26,14 @@ def head(method: str, more: Sequence[tuple[str, str]] = ()) -> bytes:
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in fields)
 
 
-def call(stream: int, method: str, message: bytes | None = None, flag: int = 0) -> bytes:
-    """A call; without a message it is left open."""
-    begun = frame(HEADERS, END_HEADERS, stream, head(method))
+def call(stream: int, method: str, message: bytes | None = None, packed: bool = False, last: bool = True) -> bytes:
+    """A call; without a message, or where that is not its `last` one, it is left open."""
+    begun = frame(HEADERS, END_HEADERS, stream, head(method, [("grpc-encoding", "gzip")] if packed else ()))
     if message is None:
         return begun
-    body = bytes([flag]) + struct.pack(">I", len(message)) + message
+    body = bytes([packed]) + struct.pack(">I", len(message)) + message
     cuts = [body[at : at + 16384] for at in range(0, len(body), 16384)]
-    return begun + b"".join(frame(DATA, END_STREAM * (one is cuts[-1]), stream, one) for one in cuts)
+    return begun + b"".join(frame(DATA, END_STREAM * (last and one is cuts[-1]), stream, one) for one in cuts)
 
 
 class Client:

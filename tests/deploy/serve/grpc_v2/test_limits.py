@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +199,7 @@ def test_a_stream_that_takes_no_answer_is_ended(plus: Path) -> None:
 def test_idle_streams_make_room_for_others(plus: Path) -> None:
     method = h2.PATH + "ModelStreamInfer"
     with Live(settings(plus, max_connections=4, body_timeout=0.5)) as live, h2.Client(live.server.port) as idle:
-        frame = h2.call(1, method, b"\x0a\x03nix").replace(bytes([h2.DATA, h2.END_STREAM]), bytes([h2.DATA, 0]))
-        idle.send(frame)
-        idle.send(frame.replace(struct.pack(">I", 1), struct.pack(">I", 3)))
+        idle.send(b"".join(h2.call(stream, method, b"\x0a\x03nix", last=False) for stream in (1, 3)))
         until(lambda: live.server.guard.full(STREAMS))
         until(lambda: counted(live, method)["UNAVAILABLE"] >= 1)
         assert not live.server.guard.full(STREAMS)
@@ -212,9 +210,10 @@ def test_a_compressed_bomb_unpacks_no_further_than_it_may(plus: Path) -> None:
     bomb = packing.compress(b"\x3a\x80\x80\x80\x18") + packing.compress(bytes(48 * MIB)) + packing.flush()
     before = psutil.Process().memory_info().rss
     highest = before
-    with Live(settings(plus, max_inflight=64 * MIB)) as live, h2.Client(live.server.port) as client:
+    with Live(settings(plus, max_inflight=64 * MIB)) as live, ExitStack() as opened:
         with slowest(live) as waited:
-            client.send(b"".join(h2.call(2 * index + 1, INFER, bomb, 1) for index in range(40)))
+            for _ in range(40):
+                opened.enter_context(h2.Client(live.server.port)).send(h2.call(1, INFER, bomb, packed=True))
 
             def answered() -> bool:
                 nonlocal highest
@@ -270,13 +269,16 @@ def test_floods_of_frames_keep_nobody_waiting(live: Live, kind: str) -> None:
     assert waited[0] < 0.5
 
 
-def silent(port: int, count: int, word: bytes = b"") -> list[socket.socket]:
-    found = []
-    for _ in range(count):
-        one = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        one.sendall(word)
-        found.append(one)
-    return found
+@contextmanager
+def silent(live: Live, count: int, word: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Connections that say nothing more."""
+    with ExitStack() as opened:
+        found = []
+        for _ in range(count):
+            found.append(opened.enter_context(socket.create_connection(("127.0.0.1", live.server.port), PATIENCE)))
+            with suppress(ConnectionError):  # one too many
+                found[-1].sendall(word)
+        yield found
 
 
 def closed(one: socket.socket) -> bool:
@@ -297,16 +299,14 @@ HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.frame(h2.SETTINGS, 0, 0) + h2.f
 
 @pytest.mark.parametrize("word", [b"", b"PRI *", HELLO], ids=["nothing", "half a greeting", "a greeting"])
 def test_connections_that_say_nothing_are_ended(plus: Path, word: bytes) -> None:
-    with Live(settings(plus, header_timeout=1)) as live:
-        held = silent(live.server.port, 30, word)
+    with Live(settings(plus, header_timeout=1)) as live, silent(live, 30, word) as held:
         until(lambda: all(map(closed, held)))
         with live.client() as client:
             assert client.is_server_live()
 
 
 def test_there_are_only_so_many_connections_and_an_address_has_only_its_share(plus: Path) -> None:
-    with Live(settings(plus, max_connections=40, header_timeout=30)) as live:
-        held = silent(live.server.port, 120)
+    with Live(settings(plus, max_connections=40, header_timeout=30)) as live, silent(live, 120) as held:
         until(lambda: sum(map(closed, held)) >= 100)
         with live.client() as client:
             assert client.is_server_live(client_timeout=PATIENCE)
@@ -317,9 +317,9 @@ def test_there_are_only_so_many_connections_and_an_address_has_only_its_share(pl
 def test_connections_that_call_are_left_alone(plus: Path) -> None:
     with Live(settings(plus, max_connections=40, header_timeout=30)) as live, live.client() as client:
         assert client.is_server_live()
-        held = silent(live.server.port, 120)
-        until(lambda: sum(map(closed, held)) >= 100)
-        assert client.is_server_live(client_timeout=0.5), "on the connection that it has"
+        with silent(live, 120) as held:
+            until(lambda: sum(map(closed, held)) >= 100)
+            assert client.is_server_live(client_timeout=0.5), "on the connection that it has"
 
 
 def test_grpc_leaves_half_of_the_files_to_others() -> None:
