@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from ..faults import BAD, SLOW, TOO_LARGE, RequestError
+from ..faults import AWAY, BAD, SLOW, TOO_LARGE, RequestError
 from ..hub import Hub
 from . import wire
 from .wire import BROKEN, TooManyFieldsError
@@ -87,6 +87,8 @@ class Intake:
             found = await asyncio.to_thread(_unpack, data, room)
             if len(found) > settings.max_body:
                 raise RequestError(TOO_LARGE, f"the message has more than {settings.max_body} bytes when unpacked")
+            if len(found) > room:
+                raise RequestError(AWAY, "too many large requests are being answered; try again", 1)
             self._hub.hold(len(found))
         return found
 
