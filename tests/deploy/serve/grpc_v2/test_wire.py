@@ -17,7 +17,8 @@ INFER = wire.schema(ModelInferRequest.DESCRIPTOR)
 
 
 def contents(**fields: Any) -> bytes:
-    return ModelInferRequest(inputs=[{"contents": fields}]).SerializeToString()
+    found: bytes = ModelInferRequest(inputs=[{"contents": fields}]).SerializeToString()
+    return found
 
 
 def refused(data: bytes, known: wire.Schema = INFER, status: int = TOO_LARGE) -> str:
