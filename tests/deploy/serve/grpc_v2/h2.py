@@ -42,8 +42,10 @@ class Client:
     def __init__(self, port: int, window: int = 65535) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 10)
         settings = struct.pack(">HI", 4, window)
-        self._socket.sendall(_PREFACE + frame(SETTINGS, 0, 0, settings) + frame(SETTINGS, ACK, 0))
-        self._read = b""
+        self._socket.sendall(_PREFACE + frame(SETTINGS, 0, 0, settings))
+        self._read = self._socket.recv(9, socket.MSG_WAITALL)  # the server's own settings: they are taken as they are
+        self._read += self._socket.recv(int.from_bytes(self._read[:3], "big"), socket.MSG_WAITALL)
+        self.send(frame(SETTINGS, ACK, 0))
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)

@@ -98,7 +98,7 @@ def test_very_many_fields_cost_neither_time_nor_memory(live: Live, part: bytes) 
     with slowest(live) as waited, ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(code_of, lambda: raw(live, INFER, message)) for _ in range(4)]
         assert {one.result(PATIENCE) for one in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert waited[0] < 0.5
+    assert waited[0] < 1  # clients share the interpreter here
     assert resident() - before < 200 * MIB
     until(lambda: live.hub.held == 0)
 
@@ -178,6 +178,16 @@ def test_a_message_that_never_comes_is_not_awaited_for_ever(plus: Path) -> None:
         names = ("ModelInfer", "ServerLive", "ModelStreamInfer", "ModelMetadata")
         client.send(b"".join(h2.call(2 * index + 1, h2.PATH + name) for index, name in enumerate(names)))
         until(lambda: sum(counted(live, h2.PATH + name)["DEADLINE_EXCEEDED"] for name in names) == len(names))
+
+
+def test_messages_that_come_in_part_hold_only_so_much_together(plus: Path) -> None:
+    with Live(settings(plus, max_inflight=256 * 1024)) as live, live.client() as honest, ExitStack() as opened:
+        slow = [opened.enter_context(h2.Client(live.server.port)) for _ in range(8)]
+        for one in slow:  # as much as it takes of a message before it has read of what length that is
+            one.send(h2.call(1, INFER, bytes(MIB), last=False)[:60_000])
+        until(lambda: sum(one.frames(0.05)[1] for one in slow) >= 3)
+        assert honest.infer("plus", [tensor("x", rows(1.0))]).as_numpy("y")[0, 0] == 3.0
+        assert sum(one.frames(0.05)[1] for one in slow) <= 5
 
 
 def test_a_connection_that_takes_no_answer_is_ended(plus: Path) -> None:
@@ -271,7 +281,7 @@ def test_floods_of_frames_keep_nobody_waiting(live: Live, kind: str) -> None:
             assert honest.is_server_live(client_timeout=5)
         over.set()
         flooding.result(PATIENCE)
-    assert waited[0] < 0.5
+    assert waited[0] < 1  # clients share the interpreter here
 
 
 @contextmanager
@@ -299,7 +309,7 @@ def closed(one: socket.socket) -> bool:
     return True
 
 
-HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.SETTINGS, h2.ACK, 0)
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.frame(h2.SETTINGS, 0, 0)
 
 
 @pytest.mark.parametrize("word", [b"", b"PRI *", HELLO], ids=["nothing", "half a greeting", "a greeting"])
