@@ -8,7 +8,7 @@ from ..settings import Settings
 
 STREAMS = 4096  # calls of one connection at the same time; more are refused by HTTP/2 itself, and may be tried again
 HEAD = 16 * 1024  # bytes of metadata of a call, as gRPC has it where nothing is said; each costs more in memory
-WAITING = 2 * STREAMS  # calls that wait to be taken, up to 30 KB each; gRPC cancels what comes beyond
+WAITING = 4 * STREAMS  # calls that wait to be taken, up to 30 KB each; gRPC cancels what comes beyond
 KEEPALIVE = 60.0  # seconds without a word after which a client is asked whether it is still there
 ANSWER = 20.0  # seconds that it has to say so
 
