@@ -10,12 +10,14 @@ import os
 import resource
 import socket
 import stat
+import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 SHARES = 2  # one address may have so much of all connections: a half
+_RECEIVED = 128  # where tcpi_bytes_received stands in Linux' struct tcp_info
 _OTHERS = 256  # open files that are no connections: models, libraries, sockets that listen
 
 Peer = tuple[str, int]  # address and port
@@ -51,6 +53,20 @@ def hang_up(port: int, share: int, stuck: Collection[Peer], known: Collection[Pe
                 one.shutdown(socket.SHUT_RDWR)
                 ended += 1
     return ended
+
+
+def received(port: int) -> dict[Peer, int]:
+    """Bytes that have come in on every connection to `port`, as far as the system tells (Linux does)."""
+    found: dict[Peer, int] = {}
+    if not hasattr(socket, "TCP_INFO"):
+        return found
+    for one in _sockets(_files()):
+        with suppress(OSError, struct.error), one:
+            peer = _peer(one, port)
+            if peer is not None:
+                info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED + 8)
+                found[peer] = struct.unpack_from("=Q", info, _RECEIVED)[0]
+    return found
 
 
 def _files() -> list[int]:

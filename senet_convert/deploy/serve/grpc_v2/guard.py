@@ -31,9 +31,8 @@ from ..hub import Hub
 from ..observe import account, logs
 from ..observe.account import Account
 from ..observe.metrics import OTHER
-from . import peers
 from .intake import Form, Intake
-from .peers import Peers
+from .peers import Peers, parse
 
 CODES = {
     BAD: grpc.StatusCode.INVALID_ARGUMENT,
@@ -98,18 +97,18 @@ class Refusal:
 class Guard:
     """Makes gRPC's handlers of calls. Behaviours raise RequestError; clients get a status, see CODES."""
 
-    def __init__(self, hub: Hub, intake: Intake) -> None:
+    def __init__(self, hub: Hub, intake: Intake, peers: Peers) -> None:
         self._hub = hub
         self._intake = intake
-        self._leaving = False
+        self.leaving = False
         self._running: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._last = 0.0  # when a call came, by the loop's clock
-        self.peers = Peers()
+        self.peers = peers
 
     async def drain(self, grace: float) -> None:
         """Refuse new calls, for a moment at least, and wait up to `grace` seconds until those before are answered."""
-        self._leaving = True
+        self.leaving = True
         await asyncio.sleep(min(_REFUSING, grace))
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
@@ -146,7 +145,7 @@ class Guard:
 
     async def _around(self, call: Call, context: Any) -> bytes | None:
         headers = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-        peer = peers.parse(context.peer())
+        peer = parse(context.peer())
         one = Account.opened(headers.get(REQUEST_ID, ""), peer[0])
         account.current.set(one)
         started, code, size = time.perf_counter(), grpc.StatusCode.OK, 0
@@ -183,7 +182,7 @@ class Guard:
         settings = self._hub.settings
         if not call.probe:
             self._hub.admit(headers)
-            if self._leaving:
+            if self.leaving:
                 raise RequestError(AWAY, "the server shuts down", 1)
         if self._running[call.kind] > self._most(call.kind):
             raise RequestError(AWAY, f"more than {self._most(call.kind)} {call.kind} at once; try again", 1)
@@ -209,7 +208,7 @@ class Guard:
         """The messages of a stream; the first comes within the time that a body has."""
         within: float | None = self._hub.settings.body_timeout
         while True:
-            data = await self._intake.read(context, within)
+            data = await self.peers.read(context, within)
             if data is None:
                 return
             yield data

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import grpc
-
-from ..faults import BAD, SLOW, TOO_LARGE, RequestError
+from ..faults import AWAY, BAD, TOO_LARGE, RequestError
 from ..hub import Hub
 from . import wire
+from .peers import Peers
 from .wire import BROKEN, TooManyFieldsError
 
 # How gzip and zlib begin. No message of ours does: 1f is a wire type that there is not, 78 a field 15 that none has.
@@ -38,8 +37,9 @@ class Form:
 class Intake:
     """Reads, parses and writes for every call. Weighing messages of very many fields has one thread for all of them."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, peers: Peers) -> None:
         self._hub = hub
+        self._peers = peers
         self._unpacking = asyncio.Lock()
         self._weighing = ThreadPoolExecutor(1, thread_name_prefix="grpc-weigh")
 
@@ -47,18 +47,9 @@ class Intake:
         """Weigh no more."""
         self._weighing.shutdown(wait=False, cancel_futures=True)
 
-    async def read(self, context: Any, within: float | None) -> bytes | None:
-        """The next message as bytes, None after the last. Raises RequestError: SLOW, not there `within` seconds."""
-        try:
-            async with asyncio.timeout(within):
-                data = await context.read()
-        except TimeoutError:
-            raise RequestError(SLOW, f"the message did not arrive within {within:g} s") from None
-        return None if data is grpc.aio.EOF else data
-
     async def message(self, context: Any, form: Form, within: float) -> Any:
         """The only message of a call. Raises RequestError: not there `within` seconds, too heavy, none of this call."""
-        data = await self.read(context, within)
+        data = await self._peers.read(context, within)
         if data is None:
             raise RequestError(BAD, "the call ended without a message")
         return await self.parse(data, form)
@@ -83,10 +74,12 @@ class Intake:
         """One message after the other, and no more bytes than there is room for."""
         settings = self._hub.settings
         async with self._unpacking:
-            room = min(settings.max_body, settings.max_inflight - self._hub.held)
+            room = min(settings.max_body, max(0, settings.max_inflight - self._hub.held))
             found = await asyncio.to_thread(_unpack, data, room)
             if len(found) > settings.max_body:
                 raise RequestError(TOO_LARGE, f"the message has more than {settings.max_body} bytes when unpacked")
+            if len(found) > room:
+                raise RequestError(AWAY, "too many large requests are being answered; try again", 1)
             self._hub.hold(len(found))
         return found
 

@@ -20,6 +20,7 @@ from .certificate import Certificate
 from .guard import CALLS, PROBES, STREAMS, WATCHERS, Call, Guard
 from .health import Health
 from .intake import Form, Intake
+from .peers import Peers
 from .service import Service
 
 KINDS = {  # every other method is an ordinary call
@@ -32,6 +33,7 @@ KINDS = {  # every other method is an ordinary call
 
 _LAST = 1.0  # seconds for answers to go out
 _LOOK = 1.0  # seconds between two looks at who is there
+_SOON = 0.1  # seconds between two looks at what has arrived in part
 _log = logging.getLogger("senet_convert.serve")
 
 
@@ -54,9 +56,10 @@ class GrpcServer:
     async def start(cls, hub: Hub, host: str, port: int) -> GrpcServer:
         """Listen. Raises ConvertError: the port is taken, the certificate cannot be read."""
         settings = hub.settings
-        intake = Intake(hub)
-        guard = Guard(hub, intake)
-        service, health = Service(hub, intake, guard.peers), Health(hub)
+        peers = Peers()
+        intake = Intake(hub, peers)
+        guard = Guard(hub, intake, peers)
+        service, health = Service(hub, intake, peers), Health(hub)
         most = connections.most(settings.max_connections)
         server = grpc.aio.server(options=limits.options(settings, most))
         calls = [*_calls(service_pb2, service), *_calls(health_pb2, health)]
@@ -78,7 +81,7 @@ class GrpcServer:
             raise ConvertError(f"gRPC cannot listen on {address}; is the port taken? ({fault})") from fault
         await server.start()
         found = cls(server, bound, most, hub, guard, intake, service, health, certificate, [])
-        found.looking.append(asyncio.create_task(found._look_after()))
+        found.looking.extend(map(asyncio.create_task, (found._look_after(), found._weigh_parts())))
         return found
 
     async def stop(self, grace: float) -> None:
@@ -108,6 +111,20 @@ class GrpcServer:
                 ended = await asyncio.to_thread(connections.hang_up, self.port, share, stuck, known)
                 if ended:
                     _log.warning("gRPC: hung up on %d connections that took no answer or never asked", ended)
+
+    async def _weigh_parts(self) -> None:
+        """While messages arrive: those that are there in part hold no more than requests may hold together."""
+        peers, most = self.guard.peers, self.hub.settings.max_inflight
+        while True:
+            await asyncio.sleep(_SOON)
+            if not peers.reading():
+                continue
+            with suppress(OSError):
+                received = await asyncio.to_thread(connections.received, self.port)
+                heavy = peers.heaviest(received, most)
+                if heavy:
+                    ended = await asyncio.to_thread(connections.hang_up, self.port, len(received), heavy, ())
+                    _log.warning("gRPC: hung up on %d connections whose messages in part held too much", ended)
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped

@@ -59,19 +59,20 @@ def weigh(data: bytes, known: Schema, most: int = FIELDS) -> Weight:
             if fields > most:
                 raise TooManyFieldsError(TOO_LARGE, f"the message has more than {most} fields; pack repeated numbers")
             tag, at = _varint(data, at)
-            kind, start = known.get(tag >> 3, _OTHER), at
-            at = _step(data, at, tag & 7)
+            kind = known.get(tag >> 3, _OTHER)
+            if tag & 7 != _LENGTH:
+                at = _step(data, at, tag & 7)
+            else:
+                size, at = _varint(data, at)
+                if isinstance(kind, dict):
+                    left.append((at, at + size, kind))
+                elif kind is _PACKED:
+                    numbers += size
+                elif kind is _WORDS:
+                    text += size
+                at += size
             if at > end:
                 raise RequestError(BAD, BROKEN)
-            if tag & 7 != _LENGTH:
-                continue
-            size, start = _varint(data, start)
-            if isinstance(kind, dict):
-                left.append((start, at, kind))
-            elif kind is _PACKED:
-                numbers += size
-            elif kind is _WORDS:
-                text += size
     if numbers > NUMBERS:
         raise RequestError(TOO_LARGE, f"{numbers} bytes of packed integers; at most {NUMBERS}; use raw_input_contents")
     if text > TEXT:
@@ -80,12 +81,9 @@ def weigh(data: bytes, known: Schema, most: int = FIELDS) -> Weight:
 
 
 def _step(data: bytes, at: int, kind: int) -> int:
-    """Where the value ends that begins at `at`."""
+    """Where a value of a length of its own ends that begins at `at`."""
     if kind == _VARINT:
         return _varint(data, at)[1]
-    if kind == _LENGTH:
-        size, at = _varint(data, at)
-        return at + size
     if kind in (_FIXED32, _FIXED64):
         return at + (4 if kind == _FIXED32 else 8)
     raise RequestError(BAD, BROKEN)
@@ -93,6 +91,8 @@ def _step(data: bytes, at: int, kind: int) -> int:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A number of at most ten bytes, and where it ends."""
+    if at < len(data) and data[at] < 0x80:
+        return data[at], at + 1
     value = 0
     for shift, byte in enumerate(data[at : at + 10]):
         value |= (byte & 0x7F) << 7 * shift

@@ -73,6 +73,7 @@ class Meters:
         self._call_times = Histogram(
             "senet_convert_grpc_seconds", "Time until an answer", ("method",), registry=self._registry, buckets=BOUNDS
         )
+        self._grpc: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._routes: dict[object, str] = {}
 
     def learn(self, routes: Iterable[BaseRoute]) -> None:
@@ -96,8 +97,11 @@ class Meters:
 
     def grpc(self, method: str, code: str, seconds: float) -> None:
         """Count an answer; `method` is one of ours, or OTHER."""
-        self._calls.labels(method, code).inc()
-        self._call_times.labels(method).observe(seconds)
+        if (method, code) not in self._grpc:
+            self._grpc[method, code] = self._calls.labels(method, code), self._call_times.labels(method)
+        count, times = self._grpc[method, code]
+        count.inc()
+        times.observe(seconds)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text form. Triton's counters do not end in _total, which the library adds."""
