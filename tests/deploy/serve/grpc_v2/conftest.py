@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from senet_convert.deploy.runtime.session import Run
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import Array, Served
 from senet_convert.deploy.serve.settings import Settings
@@ -62,9 +63,11 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     found, run = Gate(), Served.run
 
-    def gated(self: Served, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def gated(
+        self: Served, instance: int, feeds: Mapping[str, Array], outputs: Sequence[str], one: Run
+    ) -> dict[str, Array]:
         found.wait()
-        return run(self, instance, feeds, outputs)
+        return run(self, instance, feeds, outputs, one)
 
     monkeypatch.setattr(Served, "run", gated)
     yield found

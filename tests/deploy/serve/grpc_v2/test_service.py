@@ -233,10 +233,10 @@ def test_faults_have_codes_and_words(live: Live) -> None:
 def test_a_failed_run_is_told_and_hurts_nobody_else(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Served.run
 
-    def moody(self: Served, instance: int, feeds: Any, outputs: Any) -> Any:
+    def moody(self: Served, instance: int, feeds: Any, outputs: Any, one: Any) -> Any:
         if (feeds["x"] < 0).any():
             raise ValueError("below zero")
-        return run(self, instance, feeds, outputs)
+        return run(self, instance, feeds, outputs, one)
 
     monkeypatch.setattr(Served, "run", moody)
     with live.client() as client:
