@@ -84,6 +84,10 @@ def requests(model: str, name: str, shape: tuple[int, ...], output: str) -> list
         Hostile("classify nothing", encode(classify, b" ", Content_Type="image/png"), (415, 422)),
         Hostile("classify noise", encode(classify, bytes(range(256)) * 40, Content_Type="image/png"), (415, 422)),
         Hostile("classify JSON", encode(classify, b'{"a": 1}', Content_Type=_JSON), (400, 415, 422)),
+        Hostile(
+            "P6 and spaces", encode(classify, b"P6" + b" " * 2_000_000, Content_Type="image/x-portable-pixmap"), (422,)
+        ),
+        Hostile("AVIF of many items", encode(classify, avif(2000, 4000), Content_Type="image/avif"), (422,)),
         Hostile("bomb of pixels", encode(classify, png_bomb(), Content_Type="image/png"), (413, 422)),
         Hostile(
             "broken form", encode(classify, b"--x\r\n", Content_Type="multipart/form-data; boundary=y"), (400, 422)
@@ -102,6 +106,26 @@ def png_bomb() -> bytes:
     chunks = [(b"IHDR", head), (b"IDAT", rows), (b"IEND", b"")]
     parts = [struct.pack(">I", len(data)) + kind + data + _crc(kind + data) for kind, data in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def avif(items: int, headers: int) -> bytes:
+    """An AVIF without a picture, whose table names one item many times, and whose item has many sequence headers."""
+
+    def box(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(body), kind) + body
+
+    entry = box(b"infe", b"\2\0\0\0" + struct.pack(">HH", 1, 0) + b"av01\0")
+    table = box(b"iinf", bytes(4) + struct.pack(">H", items) + entry * items)
+    size = box(b"iprp", box(b"ipco", box(b"ispe", bytes(4) + struct.pack(">II", 16, 16))))
+    stream = b"\x0a\x04\x18\0\0\0" * headers
+    brand = box(b"ftyp", b"avif\0\0\0\0avifmif1")
+
+    def meta(offset: int) -> bytes:
+        where = struct.pack(">HHHII", 1, 0, 1, offset, len(stream))
+        place = box(b"iloc", bytes(4) + b"\x44\0" + struct.pack(">H", 1) + where)
+        return box(b"meta", bytes(4) + size + table + place)
+
+    return brand + meta(len(brand) + len(meta(0)) + 8) + box(b"mdat", stream)
 
 
 async def abort_within_body(port: int, request: bytes) -> None:

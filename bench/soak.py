@@ -3,8 +3,9 @@
 BUNDLE takes uint8 pictures (`senet-convert --input image`). Clients of every protocol ask about pictures whose answers
 are known and all different: a lost answer, a swapped one, or a status that should not be is a fault. Others send what
 `bench/hostile.py` lists, hang up, or are slow. Meanwhile the model is replaced, and a version comes and goes. At the
-end SIGTERM comes under load: what is asked while the server lingers must be answered too. Memory must stay flat. The
-exit code is 1 where there was a fault; the same runs in the tests for less than a minute.
+end SIGTERM comes under load: what is asked while the server lingers must be answered too. Memory must stay flat, and
+liveness, asked from another process, take less than `--liveness` seconds all the time. The exit code is 1 where there
+was a fault; the same runs in the tests for less than a minute.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ OPTIONS = ("--linger", LINGER, "--queue", 12, "--max-body", "8M", "--reload", 0.
 BUSY = (429, grpc.StatusCode.UNAVAILABLE)
 SLOW = 20.0  # seconds without an answer are a fault
 WARM = 1 / 3  # share of the time after which memory must stay flat
+LIVENESS = 0.1  # seconds, on a machine that does nothing else
 GROWTH = (1.10, 16.0)  # what memory may still grow then: a factor, and MiB
 
 Ask = Callable[[Picture], Awaitable[Any]]
@@ -50,6 +52,7 @@ class Tally:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    liveness: tuple[float, float, int] = (0.0, 0.0, 0)  # the slowest, the 99th percentile (seconds), how many
 
     def fault(self, text: str) -> None:
         """What must not happen."""
@@ -67,25 +70,37 @@ class Tally:
         rows = [f"{count:9}  {kind:32} {outcome}" for (kind, outcome), count in sorted(self.outcomes.items())]
         step = max(1, len(self.memory) // 20)
         course = " ".join(f"{max(self.memory[at : at + step]):.0f}" for at in range(0, len(self.memory), step))
+        slowest, most, count = self.liveness
+        rows.append(f"liveness: {slowest:.3f} s at most, 99 % within {most:.3f} s, of {count}")
         return [*rows, f"memory in MiB, as time went on: {course}", *(f"FAULT {one}" for one in self.faults)]
 
 
-def run(bundle: Path, images: Path, seconds: float, pause: float, folder: Path) -> Tally:
-    """Start, load, SIGTERM, end. `pause` is how long a client waits between requests; `folder` is for scratch."""
+def run(bundle: Path, images: Path, seconds: float, pause: float, folder: Path, liveness: float = LIVENESS) -> Tally:
+    """Start, load, SIGTERM, end. `pause` is how long a client waits between requests; `folder` is for scratch.
+
+    `liveness` is how many seconds liveness may take.
+    """
     root = folder / "models"
     place = root / MODEL / "1"
     shutil.copytree(bundle, place)
     pictures = known(place, images)
     tally = Tally()
     with serving("--repository", root, *OPTIONS, log=folder / "server.log") as server:
-        load = Load(server, pictures, tally, pause, root)
-        asyncio.run(load.run(seconds))
-        _ended(server, tally)
+        words = [sys.executable, "-m", "bench.liveness", str(server.port)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as asking:
+            load = Load(server, pictures, tally, pause, root)
+            asyncio.run(load.run(seconds))
+            _ended(server, tally)
+            asking.terminate()
+            slowest, most, count = asking.communicate()[0].split()
+        tally.liveness = float(slowest), float(most), int(count)
         log = server.log.read_text(encoding="utf-8", errors="replace")
     if " replaced " not in log and seconds >= 10:
         tally.fault("the model was never replaced")
     if "Traceback" in log:
         tally.fault(f"a traceback in the log: {log[log.index('Traceback') :][:3000]}")
+    if not 0 < tally.liveness[0] < liveness:
+        tally.fault(f"liveness took {tally.liveness[0]:.3f} s; {liveness:g} s are allowed")
     before, after = tally.settled()
     if after > before * GROWTH[0] + GROWTH[1]:
         tally.fault(f"memory grows: {before:.0f} MiB, later {after:.0f} MiB")
@@ -298,6 +313,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--pause", type=float, default=0.01, help="seconds between a client's requests, on average")
+    parser.add_argument("--liveness", type=float, default=LIVENESS, help="seconds that liveness may take")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="work in this folder, and leave the server's log there"
     )
@@ -305,7 +321,7 @@ def main() -> None:
     with demo.files() as digits, tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        tally = run(args.bundle, digits / "images", args.minutes * 60, args.pause, folder)
+        tally = run(args.bundle, digits / "images", args.minutes * 60, args.pause, folder, args.liveness)
     print("\n".join(tally.lines()))
     sys.exit(1 if tally.faults else 0)
 

@@ -26,6 +26,7 @@ _TYPE = "UINT8"
 _HURRY = 1000  # microseconds
 
 Code = grpc.StatusCode
+TOO_MUCH = (Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Picture:
             ("no tensor", self._message(MODEL), None, (Code.INVALID_ARGUMENT,)),
             ("no message", b"\xff" * 100, None, (Code.INTERNAL, Code.INVALID_ARGUMENT)),
             ("too long", self._message(MODEL, bytes(2**24)), None, (Code.RESOURCE_EXHAUSTED,)),
+            ("many empty outputs", message(MODEL, self.input, self.array) + b"\x32\0" * 500_000, None, TOO_MUCH),
             ("in a hurry", self.grpc, 0.001, (Code.OK, Code.DEADLINE_EXCEEDED)),
         )
 
