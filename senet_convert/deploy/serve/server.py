@@ -21,6 +21,7 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -197,8 +198,7 @@ class Server:
 def run(settings: Settings) -> int:
     """Serve until told to stop, and give the exit code. Raises ConvertError when it cannot start."""
     logs.configure(settings.log_format, settings.log_level)
-    _allow_files(settings.max_connections)
-    server = Server(settings)
+    server = Server(_allow_files(settings))
     with asyncio.Runner() as runner:
         runner.run(server.run())
         if server.code or _busy_threads():
@@ -218,15 +218,23 @@ def _busy_threads() -> bool:
     return False
 
 
-def _allow_files(connections: int) -> None:
-    """As many open files as the connections need, where the system lets us."""
+def _allow_files(settings: Settings) -> Settings:
+    """As many open files as the system lets us; of these some stay in reserve, for probes and models."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _FILES
-    if now != resource.RLIM_INFINITY and now < wanted:
-        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    allowed = now
+    if now != resource.RLIM_INFINITY:
+        allowed = max(now, settings.max_connections + _FILES) if most == resource.RLIM_INFINITY else most
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
-        if allowed < wanted:
-            _log.warning("only %d files may be open: %d connections may be too many (ulimit -n)", allowed, connections)
+    room = settings.max_connections if allowed == resource.RLIM_INFINITY else max(1, allowed - _FILES)
+    if room >= settings.max_connections:
+        return settings
+    _log.warning(
+        "only %d files may be open (ulimit -n): %d connections are taken, not %d",
+        allowed,
+        room,
+        settings.max_connections,
+    )
+    return replace(settings, max_connections=room)
 
 
 def _bite() -> None:

@@ -103,6 +103,9 @@ class Settings:
     max_body: int = _setting(64 * _MIB, kinds.size(1024), SAFETY, "Largest body of a request (413).")
     max_inflight: int = _setting(512 * _MIB, kinds.size(1024), SAFETY, "Bodies of all requests together (503).")
     max_connections: int = _setting(1000, kinds.whole(1), SAFETY, "Connections at the same time (503).")
+    max_connections_per_client: int = _setting(
+        500, kinds.whole(1), SAFETY, "Those of one address, trusted proxies apart (503)."
+    )
     max_headers: int = _setting(32 * 1024, kinds.size(1024), SAFETY, "Largest head of a request (431).")
     body_timeout: float = _setting(
         30.0, kinds.number(0.01), SAFETY, "Time for a body to arrive, and for an answer to be taken (408)."

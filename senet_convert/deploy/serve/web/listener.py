@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from contextlib import suppress
 from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from ..settings import Settings
+from .acceptor import Acceptor
 from .protocol import Guarded, protocol
 from .sockets import unread
 
@@ -24,7 +24,8 @@ class Listener:
 
     def __init__(self, app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None) -> None:
         self._kind = protocol(settings)
-        self._sockets: list[socket.socket] = []
+        self._settings = settings
+        self._acceptor: Acceptor | None = None
         self._config = uvicorn.Config(
             app,
             http=self._kind,
@@ -37,7 +38,7 @@ class Listener:
             forwarded_allow_ips=list(settings.trusted_proxies),
         )
         self._config.load()
-        self._config.ssl = tls
+        self._tls = tls
         self._server = uvicorn.Server(self._config)
         self._ticking: asyncio.Task[None] | None = None
 
@@ -53,28 +54,18 @@ class Listener:
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Accept."""
-        self._sockets = sockets
+        self._acceptor = Acceptor(sockets, self._settings, self._tls, self._connection)
         self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup(sockets)
+        self._acceptor.start()
         self._ticking = asyncio.create_task(self._server.main_loop())  # keeps the Date header right
 
     async def stop_accepting(self) -> None:
         """Take what the kernel has accepted already, and close the door before it can accept more."""
-        loop = asyncio.get_running_loop()
-        waiting: list[socket.socket] = []
-        for door, server in zip(self._sockets, self._server.servers, strict=True):
-            with suppress(OSError):  # until there is none left
-                while True:
-                    waiting.append(door.accept()[0])
-            server.close()
-        for one in waiting:
-            one.setblocking(False)
-            with suppress(OSError):  # it has left, or TLS was not to its taste
-                await loop.connect_accepted_socket(self._connection, one, ssl=self._config.ssl)
+        if self._acceptor is not None:
+            await self._acceptor.stop(_QUIET)
 
     def _connection(self) -> Guarded:
-        state = self._server.server_state
-        return self._kind(self._config, state, {}, asyncio.get_running_loop())
+        return self._kind(self._config, self._server.server_state, {}, asyncio.get_running_loop())
 
     async def finished(self, ends: float) -> None:
         """Wait until every request is answered, but not beyond `ends` of the loop's clock.
@@ -94,10 +85,8 @@ class Listener:
 
     async def close(self) -> None:
         """Hang up on whoever is left."""
-        for server in self._server.servers:
-            server.close()
-        for connection in self.connections:
-            connection.transport.abort()
+        if self._acceptor is not None:
+            self._acceptor.close()
         self._server.should_exit = True
         if self._ticking is not None:
             await self._ticking

@@ -2,22 +2,26 @@
 
 uvicorn closes a connection that is idle after an answer (keep-alive), and stops reading while a body is not taken. It
 bounds neither the head of a request nor the time that it takes to arrive (before the first answer there is no timer at
-all), nor how many requests are sent ahead, nor how long an answer lies there that nobody takes. These bounds are here.
+all), nor how many requests are sent ahead, nor how long an answer lies there that nobody takes. These bounds are here,
+and so is what HTTP forbids beyond what the parser refuses. A request that is refused behind others that are still being
+answered is refused after their answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..settings import Settings
+from . import strictness
 from .deadline import BEGAN
 
-AHEAD = 64  # requests that may be sent before the first is answered
+AHEAD = 64  # requests that may be under way on one connection
 FIELDS = 100  # header fields of a request
 CHUNKS = 8192  # pieces of bodies in what is read at once: each costs the loop a microsecond, whatever its length
 
@@ -32,6 +36,7 @@ class Guarded(HttpToolsProtocol):
     """An HTTP connection whose every wait ends."""
 
     limits: Settings
+    lost: Callable[[], object] | None = None  # called when the connection is gone
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +47,7 @@ class Guarded(HttpToolsProtocol):
         self._fruitless = 0  # bytes that came and gave neither a whole field nor a body: a field without end
         self._chunks = 0  # since something was read last
         self._excess: _TooMuchError | None = None
+        self._later: tuple[HTTPStatus, str] | None = None  # a refusal that waits for the answers before it
 
     @property
     def idle(self) -> bool:
@@ -60,11 +66,8 @@ class Guarded(HttpToolsProtocol):
         return self.transport.is_closing() and not self.transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there; one too many is told so."""
+        """A client is there."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.max_connections:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again", "Retry-After: 1\r\n")
-            return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,10 +76,12 @@ class Guarded(HttpToolsProtocol):
         for timer in (self._timer, self._stuck):
             if timer is not None:
                 timer.cancel()
+        if self.lost is not None:
+            self.lost()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._later is not None:
             return
         if self._timer is None and self.idle:
             self._await_head()
@@ -92,7 +97,7 @@ class Guarded(HttpToolsProtocol):
         self.scope["state"][BEGAN] = self.loop.time()
         self._in_head = True
         self._head = 0
-        if len(self.pipeline) >= AHEAD:
+        if not self.idle and len(self.pipeline) + 1 >= AHEAD:
             self._exceed(HTTPStatus.TOO_MANY_REQUESTS, f"more than {AHEAD} requests were sent ahead")
 
     def on_url(self, url: bytes) -> None:
@@ -109,6 +114,10 @@ class Guarded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
+        version, method = self.parser.get_http_version(), self.parser.get_method().decode("ascii")
+        found = strictness.fault(version, method, self.url, self.headers)
+        if found:
+            self._exceed(*found)
         self._in_head = False
         self._fruitless = 0
         if self._timer is not None:
@@ -132,6 +141,8 @@ class Guarded(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """It is answered; an answer that stays in our buffer is given up after a while."""
         super().on_response_complete()
+        if self._later is not None and self.idle and not self.transport.is_closing():
+            self._refuse(*self._later)
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self.pause_writing()
 
@@ -156,10 +167,14 @@ class Guarded(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         """What cannot be parsed, or is too much."""
+        told = (HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 as it should be")
         if self._excess is not None:
-            self._refuse(self._excess.status, str(self._excess))
+            told = (self._excess.status, str(self._excess))
+        if self._in_head and not self.idle:
+            self._later = told
+            self.flow.pause_reading()
         else:
-            self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 as it should be")
+            self._refuse(*told)
 
     def _await_head(self) -> None:
         self._timer = self.loop.call_later(self.limits.header_timeout, self._head_is_late)
@@ -185,13 +200,17 @@ class Guarded(HttpToolsProtocol):
         self._excess = _TooMuchError(status, message)
         raise self._excess
 
-    def _refuse(self, status: HTTPStatus, message: str, more: str = "") -> None:
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
         """Answer without the application, and hang up."""
-        body = json.dumps({"error": message})
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
-        self.transport.write((head + body).encode())
+        self.transport.write(refusal(status, message))
         self.transport.close()
+
+
+def refusal(status: int, message: str, more: str = "") -> bytes:
+    """An answer after which the connection ends; `more` are header lines."""
+    body = json.dumps({"error": message})
+    head = f"HTTP/1.1 {status:d} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n{body}".encode()
 
 
 def protocol(settings: Settings) -> type[Guarded]:

@@ -156,15 +156,105 @@ def test_requests_sent_ahead_are_answered_in_order_up_to_a_bound(server: Process
     alive(server)
 
 
-def test_more_connections_than_there_may_be(server: Process) -> None:
+def test_the_connection_that_was_silent_for_longest_makes_room(server: Process) -> None:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)) for _ in range(20)]
+        opened[0].sendall(GET)
+        assert parsed(opened[0].recv(65536))[0] == 200  # it has had a request: others go first
+        assert talk(server, CLOSING)[0] == 200
+        opened[1].settimeout(0.4)
+        assert opened[1].recv(1) == b""
+        opened[0].sendall(GET)
+        assert parsed(opened[0].recv(65536))[0] == 200
+    alive(server)
+
+
+def test_where_all_connections_are_busy_one_more_is_refused(server: Process) -> None:
+    half = b"POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
     with ExitStack() as stack:
         for _ in range(20):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
-        with socket.create_connection(("127.0.0.1", server.port), 10) as one_more:
-            status, fields, _ = parsed(one_more.recv(65536))
-    assert (status, fields["retry-after"]) == (503, "1")
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)).sendall(half)
+        time.sleep(0.1)
+        answer = talk(server, CLOSING)
+    assert (error(answer)[0], answer[1]["retry-after"]) == (503, "1")
     time.sleep(0.2)
     alive(server)
+
+
+POST = b"POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\n"
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CLOSING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /v2 HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: user@localhost\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost/x\r\n\r\n", 400),
+        (b"GET /v2 HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
+        (b"GET /v2 HTTP/1.2\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /v2 HTTP/0.9\r\nHost: localhost\r\n\r\n", 505),
+        (b"GET /v2\r\n\r\n", 505),
+        (b"GET http://elsewhere.example/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n", 501),
+        (b"GET v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nExpect: a miracle\r\n\r\n", 417),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: a\r\n folded\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: \0\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX : a\r\n\r\n", 400),
+        (b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na", 400),
+        (b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\na", 400),
+        (
+            b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        (
+            POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+            400,
+        ),
+    ],
+)
+def test_heads_that_http_forbids(server: Process, head: bytes, status: int) -> None:
+    assert error(talk(server, head))[0] == status
+    alive(server)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v2 HTTP/1.0\r\n\r\n",
+        b"GET http://localhost/v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: [::1]:8000\r\nConnection: close\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_heads_that_http_allows(server: Process, head: bytes) -> None:
+    assert talk(server, head)[0] == 200
+
+
+def test_what_is_refused_is_refused_after_the_answers_before_it(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(3 * GET + b"GET /v2 HTTP/2.0\r\nHost: localhost\r\n\r\n" + GET)
+        data = b""
+        while piece := client.recv(65536):
+            data += piece
+    assert [line.split()[1] for line in data.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")] == [b"200"] * 3 + [b"505"]
+
+
+def test_no_more_than_64_requests_are_under_way_on_a_connection(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(300 * GET)
+        data = b""
+        while piece := client.recv(65536):
+            data += piece
+    answers = [line.split()[1] for line in data.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    assert answers == [b"200"] * 64 + [b"429"]
 
 
 def test_an_answer_that_nobody_takes(server: Process) -> None:
