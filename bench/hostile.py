@@ -93,8 +93,8 @@ def requests(model: str, name: str, shape: tuple[int, ...], output: str) -> list
             "broken form", encode(classify, b"--x\r\n", Content_Type="multipart/form-data; boundary=y"), (400, 422)
         ),
         Hostile("form without boundary", encode(classify, b"--x\r\n", Content_Type="multipart/form-data"), (400, 415)),
-        Hostile("endless head", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 2**17 + b"\r\n\r\n", (431,)),
-        Hostile("long path", b"GET /" + b"a" * 2**17 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (414,)),
+        Hostile("endless head", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 2**17 + b"\r\n\r\n", (431,)),
+        Hostile("long path", b"GET /" + b"a" * 2**17 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", (414,)),
         Hostile("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (400,)),
     ]
 

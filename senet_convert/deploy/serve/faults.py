@@ -9,6 +9,7 @@ UNKNOWN = 404  # no such model or version
 SLOW = 408  # the request did not arrive in time
 TOO_LARGE = 413
 WRONG_TYPE = 415  # a body that says it is no picture
+MISDIRECTED = 421  # asked under a name that is not this server's
 NO_IMAGE = 422  # a well-formed request whose picture cannot be read
 BUSY = 429  # the queue is full
 FAULT = 500

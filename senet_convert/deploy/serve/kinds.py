@@ -161,6 +161,16 @@ SWITCH = Kind("", _switch, lambda value: "on" if value else "off")
 PATH = Kind("PATH", _path)
 FILE = Kind("FILE", _file)
 FOLDER = Kind("DIR", _folder)
+
+
+def _prefix(value: Any) -> str:
+    word = "" if value == "" else _text(value).rstrip("/")
+    if word and (not word.startswith("/") or any(sign in word for sign in "?#% ")):
+        raise ValueError(f"'{value}' is no path such as /inference")
+    return word
+
+
+PREFIX = Kind("PATH", _prefix)
 SECONDS = number(0)
 MILLISECONDS = number(0, 1e-3, "MS")
 PORT = whole(0, 65535)

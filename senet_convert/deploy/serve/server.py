@@ -55,8 +55,8 @@ class Server:
         self.tls: ssl.SSLContext | None = None
         if settings.tls_cert and settings.tls_key:
             self.tls = sockets.certificate(settings.tls_cert, settings.tls_key)
-        self.sockets = sockets.listen(settings.host, settings.port)
-        self.port: int = self.sockets[0].getsockname()[1]
+        self.sockets = sockets.unix(settings.uds) if settings.uds else sockets.listen(settings.host, settings.port)
+        self.port: int = 0 if settings.uds else self.sockets[0].getsockname()[1]
         self.grpc: GrpcServer | None = None
         self.abandoned = 0  # requests that were not answered
         self._threads = ThreadPoolExecutor(thread_name_prefix="work")  # asyncio's own would be waited for at the end
@@ -82,6 +82,8 @@ class Server:
             await self._drain(listener)
         finally:
             await listener.close()
+            if self.settings.uds:
+                self.settings.uds.unlink(missing_ok=True)
             for task in self._background:
                 task.cancel()
             if self.hub.traces is not None:
@@ -131,6 +133,8 @@ class Server:
         await loading
         names = ", ".join(sorted({running.served.name for running in self.hub.repository.all()})) or "no model"
         places = [sockets.url(self.settings.host, self.port, "https" if self.tls else "http")]
+        if self.settings.uds:
+            places = [f"the Unix socket {self.settings.uds}"]
         if self.grpc is not None:
             places.append(sockets.url(self.settings.host, self.grpc.port, "grpcs" if self.tls else "grpc"))
         _log.info("serving %s on %s", names, " and ".join(places))

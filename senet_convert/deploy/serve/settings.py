@@ -49,12 +49,24 @@ class Settings:
 
     host: str = _setting("127.0.0.1", kinds.TEXT, NETWORK, "Address to listen on; 0.0.0.0 for every one.")
     port: int = _setting(8000, kinds.PORT, NETWORK, "Port of HTTP; 0 for any free one.")
+    uds: Path | None = _setting(None, kinds.PATH, NETWORK, "Unix socket for HTTP, in place of address and port.")
     grpc_port: int | None = _setting(None, kinds.PORT, NETWORK, "Port of gRPC; without it gRPC is off.")
     tls_cert: Path | None = _setting(None, kinds.FILE, NETWORK, "Certificate chain (PEM): makes it HTTPS.")
     tls_key: Path | None = _setting(None, kinds.FILE, NETWORK, "Its private key (PEM).")
     trusted_proxies: tuple[str, ...] = _setting(
         (), kinds.TEXTS, NETWORK, "Proxies whose X-Forwarded-For and -Proto are believed: addresses or networks."
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        kinds.TEXTS,
+        NETWORK,
+        "Names under which it may be asked besides this machine's, such as *.example.org (421). Without any, a server "
+        "that others can reach answers to every name.",
+    )
+    cors_origin: tuple[str, ...] = _setting(
+        (), kinds.TEXTS, NETWORK, "Origins whose pages may use this server, such as https://app.example.org; * for all."
+    )
+    root_path: str = _setting("", kinds.PREFIX, NETWORK, "A proxy's prefix before every path, such as /inference.")
 
     provider: str = _setting(
         AUTO, kinds.choice(AUTO, *PROVIDERS), ENGINE, "What computes; one that does not really start is an error."
@@ -141,9 +153,14 @@ class Settings:
         return bool(self.api_keys or self.api_key)
 
     @property
+    def local(self) -> bool:
+        """Can only this machine reach it?"""
+        return self.uds is not None or _loopback(self.host)
+
+    @property
     def controllable(self) -> bool:
         """May clients load and unload models?"""
-        return self.control == "on" or (self.control == "auto" and (self.keyed or _loopback(self.host)))
+        return self.control == "on" or (self.control == "auto" and (self.keyed or self.local))
 
 
 @dataclass(frozen=True)

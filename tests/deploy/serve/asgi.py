@@ -23,7 +23,7 @@ def talk(settings: Settings, use: Use) -> None:
         hub = Hub(settings)
         await hub.repository.start()
         transport = httpx.ASGITransport(build(hub), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             await use(client, hub)
         await hub.repository.close()
 

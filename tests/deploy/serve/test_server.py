@@ -81,7 +81,11 @@ class Tally:
 
 async def caller(port: int, until: asyncio.Event, tally: Tally) -> None:
     """Requests on a connection that is kept; a new one when told to close. Ends when nothing listens any more."""
-    request = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (INFER.encode(), len(body()), body())
+    request = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (
+        INFER.encode(),
+        len(body()),
+        body(),
+    )
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -163,7 +167,7 @@ def test_the_grace_bounds_it(image_bundle: Path) -> None:
     """A body that never ends keeps its connection busy; what it was is said."""
     with Process(image_bundle, "--linger", 0, "--grace", 0.5) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
-            client.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{" % INFER.encode())
+            client.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{" % INFER.encode())
             time.sleep(0.3)
             started = time.monotonic()
             assert server.stop() == 1

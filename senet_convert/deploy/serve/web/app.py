@@ -25,6 +25,7 @@ def build(hub: Hub) -> Starlette:
         middleware=guard.middleware(hub),
         exception_handlers={RequestError: _refuse, HTTPException: _no_route},
     )
+    app.router.redirect_slashes = False  # it would lose the prefix of a proxy
     app.state.hub = hub
     hub.meters.learn(routes)
     return app

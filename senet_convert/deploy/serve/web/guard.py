@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from ..observe.account import Account
 from .asgi import Guard, headers
 from .bodies import Limits, Unread
 from .deadline import Deadline
+from .hosts import Host, Prefix
 
 PROBES = ("/v2/health/live", "/v2/health/ready")
 METRICS = "/metrics"
@@ -27,6 +29,16 @@ OPEN = ("/", "/static/*", "/docs", "/docs/*", "/openapi.json", "/favicon.ico", *
 GONE = 499  # the client went away before it had an answer; stands in the log alone
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST")
+_SENT = (
+    "Authorization",
+    "Content-Encoding",
+    "Content-Type",
+    "Inference-Header-Content-Length",
+    "X-API-Key",
+    "X-Request-ID",
+)
+_EXPOSED = ("Content-Encoding", "Inference-Header-Content-Length", "Retry-After", "X-Request-ID")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _PAGE_HEADERS = {
     "X-Frame-Options": "DENY",
@@ -143,10 +155,14 @@ class Origin(Guard):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises RequestError: FORBIDDEN."""
         given = headers(scope)
-        if scope["method"] not in _SAFE and _foreign(given):
+        if scope["method"] not in _SAFE and _foreign(given) and not self._invited(given):
             site = given.get("origin", "other sites")[:200]
             raise RequestError(FORBIDDEN, f"pages of {site} may not use this server")
         await self.app(scope, receive, send)
+
+    def _invited(self, given: Mapping[str, str]) -> bool:
+        origins = self.hub.settings.cors_origin
+        return "*" in origins or given.get("origin") in origins
 
 
 class Key(Guard):
@@ -176,12 +192,35 @@ class Rate(Guard):
         await self.app(scope, receive, send)
 
 
-GUARDS: tuple[type[Guard], ...] = (Identity, Record, Trace, Unread, Faults, Deadline, Origin, Key, Rate, Limits)
+GUARDS: tuple[type[Guard], ...] = (
+    Identity,
+    Prefix,
+    Record,
+    Trace,
+    Unread,
+    Faults,
+    Deadline,
+    Host,
+    Origin,
+    Key,
+    Rate,
+    Limits,
+)
 
 
 def middleware(hub: Hub) -> list[Middleware]:
-    """The guards as Starlette takes them."""
-    return [Middleware(_http_only, guard=guard, hub=hub) for guard in GUARDS]
+    """The guards as Starlette takes them; with `cors_origin` its own for CORS stands around all that may refuse."""
+    found = [Middleware(_http_only, guard=guard, hub=hub) for guard in GUARDS]
+    if hub.settings.cors_origin:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=hub.settings.cors_origin,
+            allow_methods=_METHODS,
+            allow_headers=_SENT,
+            expose_headers=_EXPOSED,
+        )
+        found.insert(GUARDS.index(Unread), cors)
+    return found
 
 
 def _http_only(app: ASGIApp, guard: type[Guard], hub: Hub) -> ASGIApp:

@@ -149,8 +149,8 @@ def _schema(schema: Schema | Named, schemas: dict[str, Schema]) -> Schema:
 
 
 async def _document(request: Request) -> Response:
-    return JSONResponse(document(request.app.routes, request.scope.get("root_path", "")))
+    return JSONResponse(document(request.app.routes, request.app.state.hub.settings.root_path))
 
 
 async def _docs(request: Request) -> Response:
-    return HTMLResponse(docs.page(document(request.app.routes, request.scope.get("root_path", ""))))
+    return HTMLResponse(docs.page(document(request.app.routes, request.app.state.hub.settings.root_path)))

@@ -35,6 +35,29 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return opened
 
 
+def unix(path: Path) -> list[socket.socket]:
+    """A socket that is a file, for its owner and group. One that nobody listens on is replaced. Raises ConvertError."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and not _answers(path):
+            path.unlink()
+        one.bind(str(path))
+        path.chmod(0o660)
+        one.listen(_BACKLOG)
+        one.setblocking(False)
+    except OSError as fault:
+        one.close()
+        taken = "something is there already" if fault.errno == errno.EADDRINUSE else fault.strerror or str(fault)
+        raise ConvertError(f"{path}: cannot listen on this Unix socket: {taken}") from fault
+    return [one]
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        return client.connect_ex(str(path)) == 0
+
+
 def certificate(cert: Path, key: Path) -> ssl.SSLContext:
     """What TLS needs. Raises ConvertError: the files cannot be read, or do not belong together."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -103,7 +103,7 @@ def test_histograms_count_up() -> None:
 
 def test_answers_by_route_and_status_and_no_names_of_clients(bundle: Path) -> None:
     hub = Hub(Settings())
-    with TestClient(build(hub)) as caller:
+    with TestClient(build(hub), base_url="http://localhost") as caller:
         for path in ("/v2/health/live", "/v2/models/a/ready", "/v2/models/b/ready", "/a", "/b", "/b"):
             caller.get(path)
         caller.request("MADEUP", "/a")

@@ -33,7 +33,7 @@ def test_a_span_for_each_request_below_its_callers(bundle: Path, monkeypatch: py
     hub = Hub(Settings(models=(parse(str(bundle)),), gates=False))
     hub.traces = Traces(SimpleSpanProcessor(memory))
     image = {"name": "data", "datatype": "FP32", "shape": [2, 3, 32, 32], "data": np.zeros(6144).tolist()}
-    with TestClient(build(hub)) as caller:
+    with TestClient(build(hub), base_url="http://localhost") as caller:
         caller.portal.call(hub.repository.start)  # type: ignore[union-attr]
         caller.post(
             "/v2/models/digits/infer",

@@ -32,7 +32,7 @@ def test_no_two_routes_answer_the_same() -> None:
     ],
 )
 def test_faults_have_one_form(method: str, path: str, status: int) -> None:
-    with TestClient(build(Hub(Settings()))) as caller:
+    with TestClient(build(Hub(Settings())), base_url="http://localhost") as caller:
         told = caller.request(method, path)
     assert list(told.json()) == ["error"]
     assert len(told.json()["error"]) < 400

@@ -136,7 +136,7 @@ class Page(HTMLParser):
 def test_the_page_shows_everything_and_loads_nothing_from_elsewhere(app: Any, document: dict[str, Any]) -> None:
     async def look() -> None:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             response = await client.get("/docs")
             page = Page()
             page.feed(response.text)

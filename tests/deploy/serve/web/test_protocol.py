@@ -60,19 +60,19 @@ def alive(server: Process) -> None:
 
 
 def test_a_header_that_is_too_long(server: Process) -> None:
-    answer = talk(server, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 5000 + b"\r\n\r\n")
+    answer = talk(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 5000 + b"\r\n\r\n")
     assert error(answer) == (431, "the request's head is longer than 4096 bytes")
 
 
 def test_a_header_without_end(server: Process) -> None:
     before = server.memory
-    answer = talk(server, b"GET / HTTP/1.1\r\nHost: x\r\nX: ", *[b"a" * MIB] * 20)
+    answer = talk(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", *[b"a" * MIB] * 20)
     assert error(answer)[0] == 431
     assert server.memory - before < 16 * MIB
 
 
 def test_headers_without_end(server: Process) -> None:
-    assert error(talk(server, b"GET / HTTP/1.1\r\nHost: x\r\n", *[b"X: y\r\n" * 50] * 20))[0] == 431
+    assert error(talk(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n", *[b"X: y\r\n" * 50] * 20))[0] == 431
 
 
 def test_a_target_without_end(server: Process) -> None:
@@ -80,7 +80,7 @@ def test_a_target_without_end(server: Process) -> None:
 
 
 def test_trailers_without_end(server: Process) -> None:
-    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "
     assert error(talk(server, start, *[b"a" * 4096] * 4, pause=0.02))[0] in (408, 431)
 
 
@@ -96,13 +96,13 @@ def test_a_connection_that_says_nothing_is_closed(server: Process) -> None:
 
 
 def test_a_body_that_drips(server: Process) -> None:
-    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     status, message = error(talk(server, start, *[b"{"] * 9, pause=0.1))
     assert (status, "within 0.5 s" in message) == (408, True)
 
 
 def test_a_chunked_body_without_end(server: Process) -> None:
-    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"%x\r\n%s\r\n" % (65536, b"x" * 65536)
     status, message = error(talk(server, start, *[chunk] * 24))
     assert (status, "more than 1048576 bytes" in message) == (413, True)
@@ -111,7 +111,7 @@ def test_a_chunked_body_without_end(server: Process) -> None:
 def test_a_length_that_is_too_large_is_told_before_it_is_sent(server: Process) -> None:
     with socket.create_connection(("127.0.0.1", server.port), 10) as client:
         client.sendall(
-            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n"
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n"
             b"Expect: 100-continue\r\n\r\n"
         )
         data = b""
@@ -127,7 +127,7 @@ def test_a_length_that_is_too_large_is_told_before_it_is_sent(server: Process) -
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
@@ -136,7 +136,7 @@ def test_what_is_not_http(server: Process, nonsense: bytes) -> None:
 
 
 def test_requests_sent_ahead_are_answered_in_order_up_to_a_bound(server: Process) -> None:
-    one = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    one = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
     with socket.create_connection(("127.0.0.1", server.port), 10) as client:
         client.sendall(b"".join(one % (b"X-Request-ID: n%d\r\n" % number) for number in range(20)))
         data = b""
@@ -265,7 +265,7 @@ def test_an_answer_that_nobody_takes(server: Process) -> None:
         client.settimeout(10)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             while True:
-                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 time.sleep(0.005)
     alive(server)
 
@@ -273,7 +273,7 @@ def test_an_answer_that_nobody_takes(server: Process) -> None:
 def test_large_bodies_together_stay_within_their_bound(bundle: Path) -> None:
     limits = ["--max-body", "8M", "--max-inflight", "32M", "--body-timeout", 20, "--no-gates", "--linger", 0]
     statuses: list[int] = []
-    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (8 * MIB)
+    start = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (8 * MIB)
 
     def send(server: Process) -> None:
         statuses.append(talk(server, start, *[b"[" * MIB] * 8)[0])
@@ -325,7 +325,9 @@ def test_tls(bundle: Path, tmp_path: Path) -> None:
 
 
 def chunked(path: str, *chunks: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 
 
@@ -355,7 +357,7 @@ def test_the_deadline_begins_with_the_head(bundle: Path) -> None:
     limits = ["--deadline", 1, "--header-timeout", 5, "--body-timeout", 5]
     with Process(bundle, *limits, "--linger", 0, "--no-gates") as process:
         started = time.perf_counter()
-        head = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+        head = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
         status, _, body = talk(process, head[:9], head[9:30], head[30:], b"{", pause=0.3)
         assert status == 408
         assert b"within 1 s" in body
