@@ -357,7 +357,8 @@ def test_the_deadline_begins_with_the_head(bundle: Path) -> None:
     limits = ["--deadline", 1, "--header-timeout", 5, "--body-timeout", 5]
     with Process(bundle, *limits, "--linger", 0, "--no-gates") as process:
         started = time.perf_counter()
-        head = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+        head = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+        head += b"Connection: close\r\n\r\n"
         status, _, body = talk(process, head[:9], head[9:30], head[30:], b"{", pause=0.3)
         assert status == 408
         assert b"within 1 s" in body
