@@ -15,7 +15,7 @@ from tests.paths import GOLDEN
 
 from .layers.running import Values, close, onnx_values, torch_values
 
-CASES = sorted(path.parent for path in GOLDEN.glob("*/net.caffemodel") if (path.parent / "outputs.npz").exists())
+CASES = sorted(path.parent for path in GOLDEN.rglob("net.caffemodel") if (path.parent / "outputs.npz").exists())
 TOLERANCE = 5e-5  # of a blob's largest value; another BLAS moves Caffe's own numbers by up to 5e-6
 # What counts, compares or only moves values must be the same to the bit.
 EXACT = ("arg_", "mask", "max_", "threshold", "cat_", "sl_", "flat", "rs_", "crop_", "tile_")

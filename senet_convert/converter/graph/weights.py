@@ -37,7 +37,7 @@ class Wanted:
     @property
     def where(self) -> str:
         """What messages call it: "layer 'fc' (InnerProduct, line 12)"."""
-        kind = type(self.layer).__name__
+        kind = self.layer.type_name
         return f"layer '{self.name}' ({kind}, line {self.line})" if self.line else f"layer '{self.name}' ({kind})"
 
     def complete(self, entry: LayerDef) -> bool:
@@ -230,7 +230,7 @@ def _misfit(want: Wanted, held: Mapping[int, Blob], source: str) -> str | None:
         which = f"; it lacks blob {listed(lacking)}, which no layer with blobs shares by its name" if lacking else ""
         return (
             f"{want.where}: {source} holds {len(blobs)} blobs ({have}), the network needs {len(want.shapes)} "
-            f"({need}){which}"
+            f"({need}){which}{want.layer.explain([blob.shape for blob in blobs])}"
         )
     if all(blob.fits(shape) for blob, shape in zip(blobs, want.shapes, strict=True)):
         return None

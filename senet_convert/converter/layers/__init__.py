@@ -12,7 +12,7 @@ from .depthwise import ConvolutionDepthwise, DepthwiseConvolution
 from .detection_output import DetectionOutput
 from .forks_activation import CReLU, HardSigmoid, HardSwish, Mish, ReLU6
 from .forks_normalise import BN, CuDNNBatchNorm, L2Norm, Normalize
-from .forks_shape import Interp, Permute, ShuffleChannel, Upsample
+from .forks_shape import CropCenter, Interp, Permute, Reverse, ShuffleChannel, Transpose, Upsample
 from .lookup import BatchReindex, Embed
 from .normalise import LRN, MVN, BatchNorm, Softmax
 from .parameter import Parameter
@@ -41,6 +41,7 @@ LAYERS: dict[str, type[Layer]] = {
     "Convolution": Convolution,
     "ConvolutionDepthwise": ConvolutionDepthwise,
     "Crop": Crop,
+    "CropCenter": CropCenter,
     "CuDNNBatchNorm": CuDNNBatchNorm,
     "Deconvolution": Deconvolution,
     "DepthwiseConvolution": DepthwiseConvolution,
@@ -75,6 +76,7 @@ LAYERS: dict[str, type[Layer]] = {
     "ReLU6": ReLU6,
     "Reduction": Reduction,
     "Reshape": Reshape,
+    "Reverse": Reverse,
     "SPP": SPP,
     "Scale": Scale,
     "ShuffleChannel": ShuffleChannel,
@@ -85,5 +87,6 @@ LAYERS: dict[str, type[Layer]] = {
     "TanH": TanH,
     "Threshold": Threshold,
     "Tile": Tile,
+    "Transpose": Transpose,
     "Upsample": Upsample,
 }

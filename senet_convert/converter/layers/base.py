@@ -86,6 +86,11 @@ class Layer:
         layer.validate()
         return layer
 
+    @property
+    def type_name(self) -> str:
+        """What a prototxt calls it."""
+        return type(self).__name__
+
     def validate(self) -> None:
         """Raise LayerFault when parameters exclude each other."""
 
@@ -139,6 +144,10 @@ class Layer:
     def class_axis(self, weight: Shape) -> int | None:
         """Of a classifier, the axis of a weight of this shape along which the classes stand; None for other types."""
         return None
+
+    def explain(self, blobs: Sequence[Shape]) -> str:
+        """What is most likely behind blobs of these shapes that do not fit, for a message's end; '' for nothing."""
+        return ""
 
     def doubt(self, blobs: Sequence[Array]) -> str:
         """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""

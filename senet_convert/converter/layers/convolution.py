@@ -11,7 +11,7 @@ import numpy as np
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, times
+from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, reduced, times
 
 MOST_AXES = 3  # spatial ones that PyTorch convolves over
 
@@ -249,12 +249,16 @@ class Convolution(Layer):
 
 @dataclass(frozen=True)
 class InnerProduct(Layer):
-    """Caffe's InnerProduct (inner_product_layer.cpp): everything from `axis` on is one vector of K values."""
+    """Caffe's InnerProduct (inner_product_layer.cpp): everything from `axis` on is one vector of K values.
+
+    With `normalize`, of ArcFace's fork, the weights of each output are brought to length 1 first.
+    """
 
     num_output: int
     bias_term: bool = True
     axis: int = 1
     transpose: bool = False
+    normalize: bool = False
 
     message: ClassVar[str] = "inner_product_param"
     in_place: ClassVar[bool] = False
@@ -287,6 +291,8 @@ class InnerProduct(Layer):
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's linear."""
         weight = weights[0].T if self.transpose else weights[0]
+        if self.normalize:
+            weight = weight / weight.square().sum(1, keepdim=True).sqrt()
         flat = bottoms[0].flatten(axis_of(self.axis, bottoms[0].ndim))
         return (F.linear(flat, weight, weights[1] if self.bias_term else None),)
 
@@ -294,6 +300,9 @@ class InnerProduct(Layer):
         """Flatten and Gemm where the vector begins at axis 1; Reshape, MatMul and Add elsewhere."""
         x = bottoms[0]
         axis = axis_of(self.axis, len(emit.shape(x)))
+        if self.normalize:
+            length = reduced(emit, "ReduceL2", weights[0], [0 if self.transpose else 1])
+            weights = [emit("Div", [weights[0], length]), *weights[1:]]
         if axis == 1:
             flat = emit("Flatten", [x], axis=1) if len(emit.shape(x)) != 2 else x
             return (emit("Gemm", [flat, *weights], transB=int(not self.transpose)),)

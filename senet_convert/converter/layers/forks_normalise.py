@@ -100,25 +100,18 @@ class BN(_Learned):
 class CuDNNBatchNorm(_Learned):
     """The SENet authors' (GENet, cudnn_batch_norm_layer.cu): batch normalisation with scale and shift in one layer.
 
-    Blobs are scale, shift, mean and variance. Its parameters are BatchNorm's.
+    Blobs are scale, shift, mean and variance. In the TEST phase it always takes the trained statistics.
     """
 
-    use_global_stats: bool = True
-    moving_average_fraction: float = 0.999  # of training
+    frozen: bool = False  # of training
+    momentum: float = 0.999  # of training
 
-    message: ClassVar[str] = "batch_norm_param"
+    message: ClassVar[str] = "cudnn_batch_norm_param"
+    ignored: ClassVar[frozenset[str]] = Layer.ignored | {"scale_filler"}
     note: ClassVar[str] = (
         "four blobs are scale, shift, mean and variance, as in the SENet authors' GENet; other forks keep others, or "
         "another order"
     )
-
-    def validate(self) -> None:
-        """Refuse statistics of the batch, as BatchNorm does."""
-        if not self.use_global_stats:
-            raise LayerFault(
-                "use_global_stats: false normalises by the statistics of each batch, so that an image's result depends "
-                "on the images beside it. Set it to true in the prototxt to use the trained statistics"
-            )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Layers that move values and that only forks of Caffe have: Permute, ShuffleChannel, Interp, Upsample."""
+"""Layers that move values and that only forks of Caffe have: Permute, Transpose, Reverse, ShuffleChannel, CropCenter,
+Interp, Upsample.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from .base import Emitter, Layer, LayerFault, Shape, int64, times
+from .base import Emitter, Layer, LayerFault, Shape, axis_of, int64, times
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,91 @@ class Permute(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Transpose."""
         return (emit("Transpose", [bottoms[0]], perm=list(self.axes(len(emit.shape(bottoms[0]))))),)
+
+
+@dataclass(frozen=True)
+class Transpose(Layer):
+    """CTPN's and CRNN's Transpose (transpose_layer.cpp): the axes in another order, each named in `dim`."""
+
+    dim: tuple[int, ...] = ()
+
+    message: ClassVar[str] = "transpose_param"
+    in_place: ClassVar[bool] = False
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """The lengths in the new order."""
+        shape = bottoms[0]
+        if sorted(self.dim) != list(range(len(shape))):
+            raise LayerFault(f"dim {list(self.dim)} does not name each of the {len(shape)} axes of the bottom once")
+        return (tuple(shape[axis] for axis in self.dim),)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's permute."""
+        return (bottoms[0].permute(self.dim).contiguous(),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Transpose."""
+        return (emit("Transpose", [bottoms[0]], perm=list(self.dim)),)
+
+
+@dataclass(frozen=True)
+class Reverse(Layer):
+    """CTPN's and CRNN's Reverse (reverse_layer.cpp): the cells along `axis` in reverse order."""
+
+    axis: int = 0
+
+    message: ClassVar[str] = "reverse_param"
+    in_place: ClassVar[bool] = False
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom."""
+        axis_of(self.axis, len(bottoms[0]))
+        return (bottoms[0],)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's flip."""
+        return (bottoms[0].flip(axis_of(self.axis, bottoms[0].ndim)),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Slice backwards."""
+        axis = axis_of(self.axis, len(emit.shape(bottoms[0])))
+        bounds = (int64(-1), int64(np.iinfo(np.int64).min), int64(axis), int64(-1))
+        return (emit("Slice", [bottoms[0], *map(emit.constant, bounds)]),)
+
+
+@dataclass(frozen=True)
+class CropCenter(Layer):
+    """waifu2x-caffe's CropCenter: of axis i, crop_size[i] cells are cut off at both ends."""
+
+    crop_size: tuple[int, ...] = ()
+
+    message: ClassVar[str] = "crop_center_param"
+    in_place: ClassVar[bool] = False
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Each axis without what is cut off."""
+        shape = bottoms[0]
+        if len(self.crop_size) != len(shape):
+            raise LayerFault(f"{len(self.crop_size)} crop_size for the {len(shape)} axes of the bottom {times(shape)}")
+        left = tuple(size - 2 * cut for size, cut in zip(shape, self.crop_size, strict=True))
+        if min(left) < 1:
+            raise LayerFault(f"crop_size {list(self.crop_size)} leaves nothing of the bottom {times(shape)}")
+        return (left,)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """A slice."""
+        x = bottoms[0]
+        return (x[tuple(slice(cut, size - cut) for cut, size in zip(self.crop_size, x.shape, strict=True))],)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Slice, of the axes that lose cells."""
+        shape = emit.shape(bottoms[0])
+        axes = [axis for axis, cut in enumerate(self.crop_size) if cut]
+        if not axes:
+            return (emit("Identity", [bottoms[0]]),)
+        starts = [self.crop_size[axis] for axis in axes]
+        ends = [shape[axis] - self.crop_size[axis] for axis in axes]
+        return (emit("Slice", [bottoms[0], *(emit.constant(int64(*row)) for row in (starts, ends, axes))]),)
 
 
 @dataclass(frozen=True)

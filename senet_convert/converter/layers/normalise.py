@@ -21,16 +21,30 @@ class BatchNorm(Layer):
     """Caffe's BatchNorm (batch_norm_layer.cpp): (x - mean) / sqrt(variance + eps), nothing learned.
 
     The file holds sums: blobs 0 and 1 are to be multiplied by 1 / blob 2, or by 0 when blob 2 is 0.
-    In the TEST phase `use_global_stats` is true unless the file says otherwise.
+    In the TEST phase `use_global_stats` is true unless the file says otherwise. With `scale_bias`, or a filler for what
+    it switches on, it is NVIDIA's: see `ScaledBatchNorm`.
     """
 
     use_global_stats: bool = True
     moving_average_fraction: float = 0.999  # of training
     eps: float = EPS
+    scale_bias: bool = False
+    scale_filler: Mapping[str, Any] | None = None
+    bias_filler: Mapping[str, Any] | None = None
 
     message: ClassVar[str] = "batch_norm_param"
+    ignored: ClassVar[frozenset[str]] = Layer.ignored - {"bias_filler"}
     weight_names: ClassVar[tuple[str, ...]] = ("mean", "variance")
     statistics: ClassVar[frozenset[str]] = frozenset({"mean", "variance"})
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any], tops: int = 1) -> BatchNorm:
+        """NVIDIA's where its fields say so."""
+        given = params.get(cls.message, {})
+        scaled = given.get("scale_bias") or "scale_filler" in given or "bias_filler" in given
+        if cls is BatchNorm and scaled:
+            return ScaledBatchNorm.parse(params, tops)
+        return super().parse(params, tops)
 
     def validate(self) -> None:
         """Refuse statistics of the batch: what such a net answers for an image depends on the images beside it."""
@@ -50,6 +64,15 @@ class BatchNorm(Layer):
         """(C,), (C,), (1,): mean, variance and the factor that both are to be divided by."""
         channels = bottoms[0][1]
         return ((channels,), (channels,), (1,))
+
+    def explain(self, blobs: Sequence[Shape]) -> str:
+        """Five blobs are NVIDIA's."""
+        if len(blobs) != 5:
+            return ""
+        return (
+            ". Five blobs are a BatchNorm's saved by NVIDIA Caffe, which scales and shifts too: with scale_bias: true "
+            "in batch_norm_param it is read so"
+        )
 
     def doubt(self, blobs: Sequence[Array]) -> str:
         """A factor of 0: nothing has been summed up yet."""
@@ -84,6 +107,56 @@ class BatchNorm(Layer):
         one = emit.constant(np.ones(channels, np.float32))
         zero = emit.constant(np.zeros(channels, np.float32))
         return (emit("BatchNormalization", [bottoms[0], one, zero, *weights], epsilon=self.eps),)
+
+
+@dataclass(frozen=True)
+class ScaledBatchNorm(BatchNorm):
+    """NVIDIA Caffe's BatchNorm with scale and shift (its batch_norm_layer.cpp): (x - mean) / sqrt(variance + eps) *
+    scale + shift.
+
+    Blobs are mean, variance, a correction of one value, scale and shift. The first two are not divided by the third,
+    and eps is at least 1e-5 (CUDNN_BN_MIN_EPSILON).
+    """
+
+    weight_names: ClassVar[tuple[str, ...]] = ("mean", "variance", "scale", "shift")
+
+    @property
+    def type_name(self) -> str:
+        """Caffe's."""
+        return "BatchNorm"
+
+    def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """(1, C, 1, 1) each, but for the correction, (1,)."""
+        each = (1, bottoms[0][1], 1, 1)
+        return (each, each, (1,), each, each)
+
+    def doubt(self, blobs: Sequence[Array]) -> str:
+        """Nothing: the correction is not used."""
+        return ""
+
+    def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
+        """(C,) each, as they are."""
+        return tuple(blobs[i].reshape(-1) for i in (0, 1, 3, 4))
+
+    def names(self, count: int) -> tuple[str, ...]:
+        """Without the correction."""
+        return self.weight_names
+
+    def to_blobs(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """With a correction of 1."""
+        mean, variance, scale, shift = arrays
+        return mean, variance, np.ones(1, "<f4"), scale, shift
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Subtract, divide, multiply, add."""
+        x = bottoms[0]
+        mean, variance, scale, shift = (weight.reshape(-1, *(1,) * (x.ndim - 2)) for weight in weights)
+        return ((x - mean) / torch.sqrt(variance + max(self.eps, EPS)) * scale + shift,)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """BatchNormalization."""
+        mean, variance, scale, shift = weights
+        return (emit("BatchNormalization", [bottoms[0], scale, shift, mean, variance], epsilon=max(self.eps, EPS)),)
 
 
 @dataclass(frozen=True)

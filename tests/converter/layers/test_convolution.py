@@ -392,3 +392,12 @@ def test_inner_product_of_rows(one: One) -> None:
 def test_an_inner_product_has_outputs(refusal: Refusal, transpose: str) -> None:
     params = f"inner_product_param {{ num_output: 0 {transpose} }}"
     assert "num_output is 0; it must be at least 1" in refusal("InnerProduct", params, (2, 3))
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_inner_product_with_weights_of_length_one(one: One, transpose: bool) -> None:
+    x, weight, bias = normal(3, 5), normal(4, 5, seed=1), normal(4, seed=2)
+    stored = weight.T.copy() if transpose else weight
+    params = f"num_output: 4 normalize: true transpose: {str(transpose).lower()}"
+    rows = weight.astype(np.float64) / np.sqrt((weight.astype(np.float64) ** 2).sum(1, keepdims=True))
+    one("InnerProduct", f"inner_product_param {{ {params} }}", x, blobs=[stored, bias]).check("y0", x @ rows.T + bias)

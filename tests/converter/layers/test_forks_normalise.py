@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.errors import GraphError
+from senet_convert.errors import GraphError, WeightsError
 
 from .running import One, Refusal, f32, layer, network, normal
 
@@ -43,17 +43,50 @@ def test_bn_with_two_blobs(one: One, shape: tuple[int, ...]) -> None:
     assert any("SegNet" in warning for warning in found.graph.warnings)
 
 
-@pytest.mark.parametrize(("params", "eps"), [("", 1e-5), ("eps: 0.001 momentum: 0.9 frozen: false", 1e-3)])
+@pytest.mark.parametrize(
+    ("params", "eps"),
+    [("", 1e-5), ("eps: 0.001 momentum: 0.9 scale_filler { value: 1 }", 1e-3)],
+)
 def test_batch_norm_of_cudnn(one: One, params: str, eps: float) -> None:
-    found = one("CuDNNBatchNorm", f"batch_norm_param {{ {params} }}", X, blobs=BLOBS)
+    found = one("CuDNNBatchNorm", f"cudnn_batch_norm_param {{ {params} }}", X, blobs=BLOBS)
     found.check("y0", normalised(X, eps))
     assert any("other forks keep others" in warning for warning in found.graph.warnings)
 
 
+NVIDIAS = [MEAN.reshape(1, 5, 1, 1), VARIANCE.reshape(1, 5, 1, 1), np.full(1, 3, "<f4"), *BLOBS[:2]]
+
+
+@pytest.mark.parametrize(
+    ("params", "eps"),
+    [
+        ("scale_bias: true", 1e-5),
+        ("scale_filler { value: 1 } eps: 1e-7", 1e-5),
+        ("bias_filler { value: 0 } eps: 0.01", 0.01),
+    ],
+)
+def test_batch_norm_of_nvidia(one: One, params: str, eps: float) -> None:
+    """The correction divides nothing; eps is never below cuDNN's."""
+    found = one("BatchNorm", f"batch_norm_param {{ {params} }}", X, blobs=NVIDIAS)
+    found.check("y0", normalised(X, eps))
+    again = found.graph.nodes[0].layer.to_blobs([MEAN, VARIANCE, SCALE, SHIFT])
+    assert [blob.size for blob in again] == [5, 5, 1, 5, 5]
+
+
+def test_five_blobs_under_a_stock_batch_norm_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        network(tmp_path, layer("BatchNorm"), {"x0": X}, {"layer": NVIDIAS})
+    for words in (
+        "layer 'layer' (BatchNorm",
+        "5 blobs",
+        "the network needs 3",
+        "saved by NVIDIA Caffe",
+        "scale_bias: true",
+    ):
+        assert words in str(caught.value)
+
+
 def test_statistics_of_the_batch_are_refused(refusal: Refusal) -> None:
     assert "bn_mode: LEARN normalises by" in refusal("BN", "bn_param { bn_mode: LEARN }", SHAPE)
-    params = "batch_norm_param { use_global_stats: false }"
-    assert "use_global_stats: false" in refusal("CuDNNBatchNorm", params, SHAPE)
     assert "at least two axes" in refusal("BN", "", (3,))
     assert "at least two axes" in refusal("Normalize", "", (3,))
 
