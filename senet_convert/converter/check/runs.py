@@ -1,5 +1,10 @@
 """The generic runner three times, side by side: in float64, in float32, and in float32 with one more rounding.
 
+A pointwise layer inherits its bottom's error through its own steepness: f(x ± e) - f(x); it is never less than what
+float32's approximations of f are off by. Where only few values feel it, behind a sigmoid that is saturated elsewhere,
+say, two runs may both be lucky there. In the third run each of them is
+therefore moved by as much, to either side, and what is computed from them shows what that makes.
+
 Where a layer decides (an index, a comparison), the two float32 runs follow the exact one: what a layer decides by is
 judged apart (`decisions`), and their values stay comparable behind it.
 """
@@ -26,6 +31,7 @@ Decide = Callable[[str, Tensor], Tensor]  # a value that jumps, and what exact a
 ULP = 2.0**-23  # the largest relative change by one more rounding
 FEW = 16  # of how many values on a blob says enough about errors
 DRAWS = 16  # how often errors are drawn for one of fewer
+FELT = 64  # by how many values an inherited error must be felt for two runs to show it
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Step:
     exact: Array
     plain: Array
     rounded: Array
+    inherited: float = 0.0  # of a pointwise layer: what its bottom's error may make of the top, at most
+    moved: bool = False  # whether values were moved in the third run, here or before
 
 
 def jumping(graph: Graph) -> dict[str, tuple[Node, int]]:
@@ -53,21 +61,26 @@ def lockstep(
     dice = torch.Generator().manual_seed(seed)
     jumps = jumping(runner.graph)
     decided: dict[str, Tensor] = {}
+    inherited = Inherited(runner)
 
     def exactly(value: str, top: Tensor) -> Tensor:
-        if value not in jumps:
-            return top
-        decided[value] = decide(value, top) if decide else top
-        return decided[value]
+        if value in jumps:
+            top = decided[value] = decide(value, top) if decide else top
+        inherited.see_exact(value, top)
+        return top
 
     def follow(value: str, top: Tensor) -> Tensor:
-        return decided[value].to(top.dtype) if value in jumps else top
+        top = decided[value].to(top.dtype) if value in jumps else top
+        inherited.see_plain(value, top)
+        return top
 
     def round_again(value: str, top: Tensor) -> Tensor:
         if value in jumps:
-            return follow(value, top)
-        return top * (1 + ULP * (2 * torch.rand(top.shape, generator=dice) - 1))
+            return decided[value].to(top.dtype)
+        return inherited.move(value, top, dice) * (1 + ULP * (2 * torch.rand(top.shape, generator=dice) - 1))
 
+    for name, tensor in zip(runner.graph.inputs, tensors, strict=True):
+        inherited.see_exact(name, tensor.double())
     with torch.inference_mode():
         runs = (
             runner.steps(*(tensor.double() for tensor in tensors), adjust=exactly),
@@ -75,7 +88,69 @@ def lockstep(
             runner.steps(*tensors, adjust=round_again),
         )
         for (value, high), (_, low), (_, rounded) in zip(*runs, strict=True):
-            yield Step(value, high.numpy(), low.numpy(), rounded.numpy())
+            most, moved = inherited.of(value)
+            yield Step(value, high.numpy(), low.numpy(), rounded.numpy(), most, moved)
+
+
+class Inherited:
+    """What pointwise layers make of their bottoms' errors."""
+
+    def __init__(self, runner: GraphModule) -> None:
+        self._runner = runner
+        nodes = [node for node in runner.graph.nodes if node.layer.pointwise and len(node.inputs) == 1]
+        self._nodes: dict[str, Node] = {node.outputs[0]: node for node in nodes}
+        self._last = {node.inputs[0]: node.outputs[0] for node in nodes}  # bottom -> the last top made of it
+        self._makers = {value: node for node in runner.graph.nodes for value in node.outputs}
+        self._exact: dict[str, Tensor] = {}
+        self._errors: dict[str, float] = {}
+        self._most: dict[str, float] = {}
+        self._moved: set[str] = set()
+
+    def see_exact(self, value: str, top: Tensor) -> None:
+        """A value in exact arithmetic."""
+        if value in self._last or value in self._nodes:
+            self._exact[value] = top
+
+    def see_plain(self, value: str, top: Tensor) -> None:
+        """The same in float32: how far it is off."""
+        if value in self._last:
+            difference = (top - self._exact[value]).abs()
+            self._errors[value] = float(difference.nan_to_num(0.0, 0.0, 0.0).max()) if difference.numel() else 0.0
+
+    def move(self, value: str, top: Tensor, dice: torch.Generator) -> Tensor:
+        """The top in the third run, moved where few values feel what it inherits."""
+        if self._moved.intersection(self._makers[value].inputs):
+            self._moved.add(value)
+        node = self._nodes.get(value)
+        if node is not None:
+            up, down = self._sides(node, value)
+            spread = torch.maximum(up.abs(), down.abs())
+            most = self._most[value] = float(spread.max()) if spread.numel() else 0.0
+            if most and int((spread > most / 4).sum()) <= FELT:
+                self._moved.add(value)
+                top = top + torch.where(torch.rand(top.shape, generator=dice) < 0.5, up, down).to(top.dtype)
+        self._forget(value)
+        return top
+
+    def _sides(self, node: Node, value: str) -> tuple[Tensor, Tensor]:
+        """By how much the top changes when all of its bottom is off to one side, or to the other."""
+        x, weights = self._exact[node.inputs[0]], self._runner.weights_of(node, torch.float64)
+        error, least = self._errors.get(node.inputs[0], 0.0), node.layer.resolution
+        sides = [node.layer.torch([x + side], weights)[0] - self._exact[value] for side in (error, -error)]
+        up, down = (side.nan_to_num(0.0, 0.0, 0.0) for side in sides)
+        return torch.where(up.abs() < least, least, up), torch.where(down.abs() < least, -least, down)
+
+    def of(self, value: str) -> tuple[float, bool]:
+        """(What it inherits at most, whether it or what it is made of was moved)."""
+        return self._most.pop(value, 0.0), value in self._moved
+
+    def _forget(self, value: str) -> None:
+        """Let go what nobody needs any more."""
+        node = self._nodes.get(value)
+        if node is not None and self._last[node.inputs[0]] == value:
+            self._exact.pop(node.inputs[0], None)
+        if value not in self._last:
+            self._exact.pop(value, None)
 
 
 class FewValues:

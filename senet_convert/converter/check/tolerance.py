@@ -3,9 +3,9 @@
 The truth is the generic runner in float64. The generic runner in float32 says what error plain float32 arithmetic
 makes; every engine may make `FACTOR` times that, and never less than `FLOOR`. One float32 run can be exact by luck, so
 there are two: as it is, and with one more rounding put on every value (Monte Carlo arithmetic, Parker 1997). On a blob
-of few values, where both can be, errors are drawn besides (`lockstep.FewValues`). Errors are max-norm, relative to the
-largest value of the blob. Before an engine that is just over a budget is called wrong, float32's error is measured
-again, in more runs of the second kind.
+of few values, where both can be, errors are drawn besides (`runs.FewValues`), and a pointwise layer is allowed what its
+bottom's error makes of it (`runs.Inherited`). Errors are max-norm, relative to the largest value of the blob. Before an
+engine that is just over a budget is called wrong, float32's error is measured again, in more runs of the second kind.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def _measured_again(
             if step.value in found:
                 finite = _finite(step, runner.graph.accounts.sound)
                 error = _error(step.exact, finite, found[step.value].check.scale, step.rounded)
-                widest[step.value] = max(widest[step.value], error)
-    return {value: item.with_budget(FACTOR * min(widest[value], MOST_BY_ULP)) for value, item in found.items()}
+                widest[step.value] = max(widest[step.value], error if step.moved else min(error, MOST_BY_ULP))
+    return {value: item.with_budget(FACTOR * widest[value]) for value, item in found.items()}
 
 
 def _finite(step: Step, sound: bool) -> Array:
@@ -183,8 +183,9 @@ def _finite(step: Step, sound: bool) -> Array:
 
 
 def _budget(step: Step, finite: Array, scale: float, few: FewValues) -> float:
-    by_ulp = min(_error(step.exact, finite, scale, step.rounded), MOST_BY_ULP)
-    measured = max(_error(step.exact, finite, scale, step.plain), by_ulp)
+    by_ulp = _error(step.exact, finite, scale, step.rounded)
+    by_ulp = by_ulp if step.moved else min(by_ulp, MOST_BY_ULP)
+    measured = max(_error(step.exact, finite, scale, step.plain), by_ulp, step.inherited / (scale or 1.0))
     if not np.isfinite(measured):  # float32 overflows on the way to a value that it could hold: that allows nothing
         measured = 0.0
     return max(FACTOR * measured, FLOOR, few.error(step.value, step.exact) / (scale or 1.0))

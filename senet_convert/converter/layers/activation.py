@@ -25,6 +25,7 @@ class ReLU(Layer):
     negative_slope: float = 0.0
     relu6: bool = False
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "relu_param"
     keeps_class_order: ClassVar[bool] = True
 
@@ -75,6 +76,7 @@ class PReLU(Layer):
 
     channel_shared: bool = False
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "prelu_param"
     weight_names: ClassVar[tuple[str, ...]] = ("slope",)
 
@@ -110,6 +112,7 @@ class ELU(Layer):
 
     alpha: float = 1.0
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "elu_param"
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -126,6 +129,8 @@ class ELU(Layer):
 class Sigmoid(Layer):
     """Caffe's Sigmoid (sigmoid_layer.cpp); it saturates, it does not overflow."""
 
+    pointwise: ClassVar[bool] = True
+    resolution: ClassVar[float] = 2.0**-23  # of values up to 1: onnxruntime takes a rational function
     message: ClassVar[str] = "sigmoid_param"
     keeps_class_order: ClassVar[bool] = True
 
@@ -142,6 +147,8 @@ class Sigmoid(Layer):
 class TanH(Layer):
     """Caffe's TanH (tanh_layer.cpp)."""
 
+    pointwise: ClassVar[bool] = True
+    resolution: ClassVar[float] = 2.0**-23  # of values up to 1: onnxruntime takes a rational function
     message: ClassVar[str] = "tanh_param"
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -156,6 +163,8 @@ class TanH(Layer):
 @dataclass(frozen=True)
 class BNLL(Layer):
     """Caffe's BNLL (bnll_layer.cpp), binomial normal log likelihood: log(1 + exp(x)), without overflow."""
+
+    pointwise: ClassVar[bool] = True
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By logaddexp: torch's softplus becomes linear too early for float64."""
@@ -172,6 +181,7 @@ class Swish(Layer):
 
     beta: float = 1.0
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "swish_param"
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -191,6 +201,7 @@ class Clip(Layer):
     min: float
     max: float
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "clip_param"
 
     def validate(self) -> None:

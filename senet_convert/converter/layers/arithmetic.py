@@ -19,6 +19,7 @@ from .base import Emitter, Layer, LayerFault, scalar, scaled
 class AbsVal(Layer):
     """Caffe's AbsVal (absval_layer.cpp): |x|."""
 
+    pointwise: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -41,6 +42,7 @@ class Power(Layer):
     scale: float = 1.0
     shift: float = 0.0
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "power_param"
 
     @property
@@ -82,6 +84,7 @@ class Exp(Layer):
     scale: float = 1.0
     shift: float = 0.0
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "exp_param"
 
     def validate(self) -> None:
@@ -116,6 +119,7 @@ class Log(Layer):
     scale: float = 1.0
     shift: float = 0.0
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "log_param"
 
     def validate(self) -> None:

@@ -67,6 +67,8 @@ class Layer:
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
     open_axes: ClassVar[tuple[int, ...]] = ()  # axes of the tops whose length only the data tell; `shapes` says 1
+    pointwise: ClassVar[bool] = False  # whether each value of the top is made of one of the bottom, by one function
+    resolution: ClassVar[float] = 0.0  # of a pointwise layer: the absolute error of float32's approximations of it
     keeps_class_order: ClassVar[bool] = False  # whether axis 1 of the top is the classes that axis 1 of the bottom is
     note: ClassVar[str] = ""  # which meaning is used, where forks of Caffe have several for one type: a warning
 

@@ -19,6 +19,8 @@ from .base import Emitter, Layer, Shape, axis_of, scalar
 class ReLU6(Layer):
     """min(max(x, 0), 6), as all forks have it (relu6_layer.cpp)."""
 
+    pointwise: ClassVar[bool] = True
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's clamp."""
         return (torch.clamp(bottoms[0], 0, 6),)
@@ -64,6 +66,7 @@ class HardSigmoid(Layer):
     alpha: float = float(np.float32(0.2))
     beta: float = 0.5
 
+    pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "hardsigmoid_param"
     note: ClassVar[str] = (
         "min(max(alpha * x + beta, 0), 1) with alpha 0.2 and beta 0.5 unless the prototxt says otherwise; some forks "
@@ -83,6 +86,7 @@ class HardSigmoid(Layer):
 class HardSwish(Layer):
     """x * min(max(x + 3, 0), 6) / 6 (hard_swish_layer.cpp), as MobileNetV3 has it."""
 
+    pointwise: ClassVar[bool] = True
     note: ClassVar[str] = "x * min(max(x + 3, 0), 6) / 6, as in MobileNetV3; some forks multiply by 0.2 x + 0.5 instead"
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -100,6 +104,8 @@ class HardSwish(Layer):
 @dataclass(frozen=True)
 class Mish(Layer):
     """x * tanh(log(1 + exp(x))) (mish_layer.cpp); forks cut the logarithm off at 20, which changes nothing in float."""
+
+    pointwise: ClassVar[bool] = True
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By logaddexp, as BNLL."""

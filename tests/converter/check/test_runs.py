@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from senet_convert.converter.check import runs as room
 from senet_convert.converter.check.compare import Check, Subject, compare
-from senet_convert.converter.check.runs import FewValues, lockstep
+from senet_convert.converter.check.runs import FewValues, Step, lockstep
 from senet_convert.converter.export.onnx import all_blobs, export
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.runner import lower
@@ -79,3 +80,44 @@ def test_the_float32_runs_follow_what_the_exact_one_decides(tmp_path: Path) -> N
     np.testing.assert_array_equal(steps["late"].plain, 2.0 * (x.numpy() <= 0.5))
     assert np.abs(steps["late"].rounded - steps["late"].plain).max() < 1e-6
     assert [steps["t"].exact.dtype, steps["t"].plain.dtype] == [np.float64, np.float32]
+
+
+GATES = """layer { name: "sum" type: "Convolution" bottom: "data" top: "sum"
+        convolution_param { num_output: 3 kernel_size: 1 bias_term: false } }
+layer { name: "gate" type: "Sigmoid" bottom: "sum" top: "gate" }
+layer { name: "gated" type: "Eltwise" bottom: "gate" bottom: "sum" top: "gated" eltwise_param { operation: PROD } }
+"""
+
+
+def inherited(tmp_path: Path, weights: float) -> dict[str, Step]:
+    """The steps of a network whose gates are shut, but for one value that is near 0 where sums cancel."""
+    module = lower(write(tmp_path, INPUT + GATES).graph())
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.fill_(weights)
+    x = torch.full((2, 3, 12, 10), -1.0)
+    x[0, :, 0, 0] = torch.tensor([1.1, -0.7, -0.4000001])  # of very large numbers only their rounding is left
+    return {step.value: step for step in lockstep(module, [x])}
+
+
+def test_a_pointwise_layer_inherits_its_bottoms_error_through_its_steepness(tmp_path: Path) -> None:
+    """The gate is anything between 0 and 1 there, and every engine right: two runs alone may not show it."""
+    steps = inherited(tmp_path, 1e7)
+    bottom = float(np.abs(steps["sum"].plain - steps["sum"].exact).max())
+    assert bottom > 0.01
+    x = float(steps["sum"].exact[0, 0, 0, 0])
+    steepest = max(abs(sigmoid(x + side) - sigmoid(x)) for side in (bottom, -bottom))
+    assert steps["gate"].inherited == pytest.approx(steepest, rel=1e-6)
+    assert [steps[value].moved for value in ("sum", "gate", "gated")] == [False, True, True]
+
+
+def test_what_many_values_feel_is_left_to_the_runs(tmp_path: Path) -> None:
+    module = lower(write(tmp_path, INPUT + GATES).graph())
+    x = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    steps = {step.value: step for step in lockstep(module, [x])}
+    assert not any(step.moved for step in steps.values())
+    assert steps["gate"].inherited > 0
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
