@@ -101,6 +101,8 @@ class Connections:
     def add(self, client: str, hang_up: Callable[[], object]) -> Connection:
         """One more."""
         one = Connection(client, hang_up)
+        if client and client not in self._clients:
+            self._clients[client] = _Order()
         for order in self._orders(one):
             order.stages[one.stage][one] = None
         return one
@@ -123,8 +125,8 @@ class Connections:
         if one.client and not self._clients[one.client]:
             del self._clients[one.client]
 
-    def _orders(self, one: Connection) -> list[_Order]:
-        return [self._all, self._clients.setdefault(one.client, _Order())] if one.client else [self._all]
+    def _orders(self, one: Connection) -> tuple[_Order, ...]:
+        return (self._all, self._clients[one.client]) if one.client else (self._all,)
 
     def _end(self, order: _Order) -> bool:
         one = order.first()
