@@ -114,6 +114,7 @@ class Guarded(HttpToolsProtocol):
             return
         if self._fruitless > self.limits.max_headers:
             self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._too_long())
+        self._settle()
 
     def _parse(self, data: bytes) -> None:
         """A request that asks for another protocol is one like any other here: without that wish it is parsed again."""
@@ -169,7 +170,6 @@ class Guarded(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         super().on_headers_complete()
-        self._settle()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body; what comes with it may be twice its size, and a little more."""
@@ -186,7 +186,6 @@ class Guarded(HttpToolsProtocol):
         self._fruitless = 0
         self._in_body = False
         super().on_message_complete()
-        self._settle()
 
     def on_response_complete(self) -> None:
         """It is answered; an answer that stays in our buffer is given up after a while."""

@@ -40,7 +40,7 @@ def silent(port: int, count: int, first: bytes = b"") -> Iterator[list[socket.so
         found = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(count)]
         for one in found if first else ():
             one.sendall(first)
-        time.sleep(0.2)
+        time.sleep(0.5 if first else 0.1)  # read by now
         yield found
 
 
@@ -93,7 +93,7 @@ def test_over_tls_nobody_is_taken_where_all_are_busy(
         for _ in range(2):
             raw = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
             stack.enter_context(context.wrap_socket(raw, server_hostname="localhost")).sendall(HALF)
-        time.sleep(0.2)
+        time.sleep(0.5)
         with pytest.raises(httpx.TransportError):
             live(server.url.replace("http:", "https:"), context)
 
@@ -101,13 +101,15 @@ def test_over_tls_nobody_is_taken_where_all_are_busy(
 def test_a_body_that_drips_makes_room_after_a_while(bundle: Path) -> None:
     """It is told; before, the newcomer is."""
     with Process(bundle, *QUIET, "--max-connections", 3) as server, silent(server.port, 3, HALF) as slow:
-        assert live(server.url) == 503
-        time.sleep(5.2)
+        told = httpx.get(f"{server.url}/v2/health/live")
+        assert (told.status_code, told.headers["retry-after"]) == (503, "1")
+        assert told.json() == {"error": "too many connections; try again"}
+        time.sleep(5)
         assert [live(server.url), live(server.url)] == [200, 200]
         slow[0].settimeout(5)
-        told = slow[0].recv(65536)
-        assert told.startswith(b"HTTP/1.1 503")
-        assert b"arrives so slowly" in told
+        heard = slow[0].recv(65536)
+        assert heard.startswith(b"HTTP/1.1 503")
+        assert b"arrives so slowly" in heard
         slow[1].setblocking(False)
         with pytest.raises(BlockingIOError):
             slow[1].recv(1)

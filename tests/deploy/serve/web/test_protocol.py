@@ -169,18 +169,6 @@ def test_the_connection_that_was_silent_for_longest_makes_room(server: Process) 
     alive(server)
 
 
-def test_where_all_connections_are_busy_one_more_is_refused(server: Process) -> None:
-    half = b"POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
-    with ExitStack() as stack:
-        for _ in range(20):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)).sendall(half)
-        time.sleep(0.1)
-        answer = talk(server, CLOSING)
-    assert (error(answer)[0], answer[1]["retry-after"]) == (503, "1")
-    time.sleep(0.2)
-    alive(server)
-
-
 POST = b"POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CLOSING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
