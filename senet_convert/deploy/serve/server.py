@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .grpc_v2.server import GrpcServer
 
 _FILES = 256  # open files besides connections
+_ENOUGH = 65536  # open files: with more, programs that look at each of them become slow
 _LAST = 1.0  # seconds for the refusals of what was not answered within the grace to go out
 _MARGIN = 1.0  # seconds beyond all these after which the watchdog ends the process
 _SAID = 0.5  # seconds for the last lines of the log to be written
@@ -82,8 +83,8 @@ class Server:
             await self._drain(listener)
         finally:
             await listener.close()
-            if self.settings.uds:
-                self.settings.uds.unlink(missing_ok=True)
+            for door in self.sockets:
+                sockets.remove(door)
             for task in self._background:
                 task.cancel()
             if self.hub.traces is not None:
@@ -227,9 +228,14 @@ def _allow_files(settings: Settings) -> Settings:
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = now
     if now != resource.RLIM_INFINITY:
-        allowed = max(now, settings.max_connections + _FILES) if most == resource.RLIM_INFINITY else most
+        wanted = max(now, _ENOUGH, 2 * settings.max_connections + _FILES)
+        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
-    room = settings.max_connections if allowed == resource.RLIM_INFINITY else max(1, allowed - _FILES)
+    if allowed == resource.RLIM_INFINITY:
+        return settings
+    room = allowed - min(_FILES, allowed // 2)
+    if settings.grpc_port is not None:
+        room //= 2  # the other half is gRPC's
     if room >= settings.max_connections:
         return settings
     _log.warning(
@@ -238,7 +244,7 @@ def _allow_files(settings: Settings) -> Settings:
         room,
         settings.max_connections,
     )
-    return replace(settings, max_connections=room)
+    return replace(settings, max_connections=max(1, room))
 
 
 def _bite() -> None:

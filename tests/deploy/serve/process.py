@@ -14,7 +14,7 @@ from signal import SIGHUP, SIGTERM
 from types import TracebackType
 
 _START = [sys.executable, "-c", "from senet_convert.cli import main; main()", "serve"]
-_READY = re.compile(r"serving (.*) on https?://[^ ]*?:(\d+)(?: and grpcs?://[^ ]*?:(\d+))?")
+_READY = re.compile(r"serving (.*) on https?://[^ ]*:(\d+)(?: and grpcs?://[^ ]*?:(\d+))?")
 
 
 class Process:

@@ -1,61 +1,29 @@
-"""Accepting connections within bounds that hold before anything else is done, a TLS handshake too.
-
-Where there is no room for one more, the connection that has been silent for longest makes it: first those that never
-sent a request, then those that were answered. Only where every connection has a request under way is the newcomer
-refused. So neither silent nor slow clients keep others out.
-"""
+"""Accepting connections within bounds that hold before anything else is done, a TLS handshake too."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from ..settings import Settings
+from .connections import Connection, Connections
 from .protocol import Guarded, refusal
 
 Made = Callable[[], Guarded]
 
 _AT_ONCE = 64  # connections that are accepted before others have their turn
-_PAUSE = 0.05  # seconds without accepting where the system has no files left
+_ROOM = 16  # connections that make room at once where the system has no files left
+_PAUSE = 0.05  # seconds without accepting there
+_QUIET = 10.0  # seconds between two lines of the log about it
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger("senet_convert.serve")
-
-
-@dataclass(eq=False)
-class _Open:
-    """A connection from the moment it is accepted."""
-
-    address: str
-    socket: socket.socket
-    handshake: asyncio.Task[None] | None = None
-    protocol: Guarded | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Has it no request under way?"""
-        return self.protocol is None or self.protocol.idle
-
-    @property
-    def fresh(self) -> bool:
-        """Has it never had one?"""
-        return self.protocol is None or self.protocol.cycle is None
-
-    def hang_up(self) -> None:
-        """Close it at once."""
-        if self.handshake is not None:
-            self.handshake.cancel()
-        if self.protocol is None or self.protocol.transport is None:
-            self.socket.close()
-        else:
-            self.protocol.transport.abort()
 
 
 class Acceptor:
@@ -66,12 +34,17 @@ class Acceptor:
         self._settings = settings
         self._tls = tls
         self._make = make
-        self._trusted = _networks(settings.trusted_proxies)
-        self._open: dict[_Open, None] = {}  # the oldest first
-        self._leaving = 0
+        self._open = Connections(
+            settings.max_connections, settings.max_connections_per_client, settings.trusted_proxies
+        )
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._leaving: set[socket.socket] = set()
+        self._spare: int | None = None  # a file to give up where there are no others
+        self._told = 0.0
 
     def start(self) -> None:
         """Accept from now on."""
+        self._keep_spare()
         for door in self._doors:
             asyncio.get_running_loop().add_reader(door, self._accept, door, _AT_ONCE)
 
@@ -81,9 +54,8 @@ class Acceptor:
             asyncio.get_running_loop().remove_reader(door)
             self._accept(door)
             door.close()
-        begun = [one.handshake for one in self._open if one.handshake is not None]
-        if begun:
-            await asyncio.wait(begun, timeout=patience)
+        if self._beginning:
+            await asyncio.wait(self._beginning, timeout=patience)
 
     def close(self) -> None:
         """Hang up on whoever is left."""
@@ -91,8 +63,11 @@ class Acceptor:
             if door.fileno() >= 0:
                 asyncio.get_running_loop().remove_reader(door)
                 door.close()
-        for one in list(self._open):
+        for one in self._open.every():
             one.hang_up()
+        for leaving in self._leaving:
+            leaving.close()
+        self._drop_spare()
 
     def _accept(self, door: socket.socket, most: int | None = None) -> None:
         count = 0
@@ -105,95 +80,98 @@ class Acceptor:
             except OSError as fault:
                 if fault.errno not in _NO_FILES:
                     continue  # the client has left already
-                self._wait_for_files(door)
+                self._without_files(door)
                 return
-            accepted.setblocking(False)
-            self._take(_Open(address[0] if isinstance(address, tuple) else "", accepted))
+            self._take(accepted, address[0] if isinstance(address, tuple) else "")
 
-    def _wait_for_files(self, door: socket.socket) -> None:
-        _log.warning("no files are left for connections: the most silent one is closed (ulimit -n)")
-        self._make_room(self._open)
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(door)
-
-        def again() -> None:
-            if door.fileno() >= 0:
-                loop.add_reader(door, self._accept, door, _AT_ONCE)
-
-        loop.call_later(_PAUSE, again)
-
-    def _take(self, one: _Open) -> None:
-        told = self._refusal(one.address)
+    def _take(self, accepted: socket.socket, address: str) -> None:
+        accepted.setblocking(False)
+        client = self._open.client(address)
+        told = self._open.make_room(client)
         if told:
-            self._turn_away(one.socket, told)
+            self._turn_away(accepted, told)
             return
-        self._open[one] = None
-        one.handshake = asyncio.create_task(self._connect(one))
+        one = self._open.add(client, partial(_shut, accepted))
+        task = asyncio.get_running_loop().create_task(self._begin(one, accepted))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
 
-    def _turn_away(self, one: socket.socket, told: bytes) -> None:
-        """Say it, and hang up a moment later: with a request unread, the kernel would take the answer back."""
-        if self._tls is not None or self._leaving >= _AT_ONCE:
-            one.close()
-            return
-        self._leaving += 1
-
-        def leave() -> None:
-            self._leaving -= 1
-            with suppress(OSError):
-                one.recv(65536)
-            one.close()
-
-        with suppress(OSError):
-            one.send(told)
-            one.shutdown(socket.SHUT_WR)
-        asyncio.get_running_loop().call_later(_PAUSE, leave)
-
-    def _refusal(self, address: str) -> bytes:
-        """Make room for one more of this address; what is sent to it where there is none."""
-        limits = self._settings
-        if len(self._open) >= limits.max_connections and not self._make_room(self._open):
-            return refusal(503, "too many connections; try again", "Retry-After: 1\r\n")
-        if self._is_trusted(address):
-            return b""
-        own = [one for one in self._open if one.address == address]
-        if len(own) >= limits.max_connections_per_client and not self._make_room(own):
-            return refusal(503, "too many connections from this address; try again", "Retry-After: 1\r\n")
-        return b""
-
-    def _make_room(self, among: Iterable[_Open]) -> bool:
-        """Close the connection that was silent for longest. False where all are busy."""
-        silent = [one for one in among if one.silent]
-        chosen = next((one for one in silent if one.fresh), silent[0] if silent else None)
-        if chosen is None:
-            return False
-        chosen.hang_up()
-        self._open.pop(chosen, None)
-        return True
-
-    def _is_trusted(self, address: str) -> bool:
-        """A Unix socket's clients, which have no address, and proxies, which bring many clients."""
-        return not address or any(ip_address(address.partition("%")[0]) in network for network in self._trusted)
-
-    async def _connect(self, one: _Open) -> None:
+    async def _begin(self, one: Connection, accepted: socket.socket) -> None:
+        """Make it a connection of HTTP; with TLS there is a handshake before."""
         made = self._make()
-        made.lost = partial(self._open.pop, one, None)
-        patience = self._settings.header_timeout if self._tls else None
+        made.lost = partial(self._open.remove, one)
+        made.at = partial(self._open.move, one)
+        patience: dict[str, float] = {}
+        if self._tls is not None:
+            patience = {
+                "ssl_handshake_timeout": self._settings.header_timeout,
+                "ssl_shutdown_timeout": self._settings.body_timeout,
+            }
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: made, one.socket, ssl=self._tls, ssl_handshake_timeout=patience
-            )
-            one.protocol = made
-        except OSError:  # it has left, or TLS is not to its taste, or late
-            one.socket.close()
-            self._open.pop(one, None)
-        finally:
-            one.handshake = None
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: made, accepted, ssl=self._tls, **patience)
+            one.hang_up = made.give_way
+        except OSError:  # it has left, made room, or TLS is not to its taste, or late
+            accepted.close()
+            self._open.remove(one)
+
+    def _turn_away(self, one: socket.socket, told: str) -> None:
+        """Say it, and hang up a moment later: with a request unread, the kernel would take the answer back."""
+        if self._tls is not None or len(self._leaving) >= _AT_ONCE:
+            one.close()
+            return
+        self._leaving.add(one)
+        _say(one, told)
+        asyncio.get_running_loop().call_later(_PAUSE, self._leave, one)
+
+    def _leave(self, one: socket.socket) -> None:
+        self._leaving.discard(one)
+        with suppress(OSError):
+            one.recv(65536)
+        one.close()
+
+    def _without_files(self, door: socket.socket) -> None:
+        """Some connections make room; the next in line has the spare file, to be served or to be told."""
+        loop = asyncio.get_running_loop()
+        ended = self._open.end(_ROOM)
+        if loop.time() > self._told:
+            self._told = loop.time() + _QUIET
+            _log.warning("no more files can be opened (ulimit -n): %d connections make room for others", ended)
+        self._drop_spare()
+        with suppress(OSError):
+            accepted, address = door.accept()
+            if ended:
+                self._take(accepted, address[0] if isinstance(address, tuple) else "")
+            else:
+                if self._tls is None:
+                    accepted.setblocking(False)
+                    _say(accepted, "too many files are open; try again")
+                accepted.close()
+        loop.remove_reader(door)
+        loop.call_later(_PAUSE, self._again, door)
+
+    def _again(self, door: socket.socket) -> None:
+        self._keep_spare()
+        if door.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(door, self._accept, door, _AT_ONCE)
+
+    def _keep_spare(self) -> None:
+        if self._spare is None:
+            with suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
 
 
-def _networks(words: tuple[str, ...]) -> list[IPv4Network | IPv6Network]:
-    """Those of the trusted proxies that are addresses or networks."""
-    found: list[IPv4Network | IPv6Network] = []
-    for word in words:
-        with suppress(ValueError):
-            found.append(ip_network(word, strict=False))
-    return found
+def _shut(one: socket.socket) -> None:
+    """End a connection that is just beginning: whoever waits on its socket sees the end, and closes it."""
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+
+
+def _say(one: socket.socket, told: str) -> None:
+    with suppress(OSError):
+        one.send(refusal(503, told, "Retry-After: 1\r\n"))
+        one.shutdown(socket.SHUT_WR)

@@ -149,8 +149,14 @@ def _schema(schema: Schema | Named, schemas: dict[str, Schema]) -> Schema:
 
 
 async def _document(request: Request) -> Response:
-    return JSONResponse(document(request.app.routes, request.app.state.hub.settings.root_path))
+    state = request.app.state
+    if not hasattr(state, "openapi"):  # it never changes, and costs milliseconds
+        state.openapi = JSONResponse(document(request.app.routes, state.hub.settings.root_path)).body
+    return Response(state.openapi, media_type="application/json")
 
 
 async def _docs(request: Request) -> Response:
-    return HTMLResponse(docs.page(document(request.app.routes, request.app.state.hub.settings.root_path)))
+    state = request.app.state
+    if not hasattr(state, "docs"):
+        state.docs = docs.page(document(request.app.routes, state.hub.settings.root_path))
+    return HTMLResponse(state.docs)

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,51 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 def unix(path: Path) -> list[socket.socket]:
     """A socket that is a file, for its owner and group. One that nobody listens on is replaced. Raises ConvertError."""
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    one = _Unix(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.is_socket() and not _answers(path):
+        if path.is_socket() and _abandoned(path):
             path.unlink()
         one.bind(str(path))
+        one.path, one.made = path, _identity(path)
         path.chmod(0o660)
         one.listen(_BACKLOG)
         one.setblocking(False)
     except OSError as fault:
         one.close()
-        taken = "something is there already" if fault.errno == errno.EADDRINUSE else fault.strerror or str(fault)
+        taken = (
+            "it is taken by another program, or is no socket"
+            if fault.errno == errno.EADDRINUSE
+            else fault.strerror or str(fault)
+        )
         raise ConvertError(f"{path}: cannot listen on this Unix socket: {taken}") from fault
     return [one]
 
 
-def _answers(path: Path) -> bool:
+def remove(one: socket.socket) -> None:
+    """Take the file of a Unix socket away, unless another server has put its own there; for others nothing is done."""
+    if isinstance(one, _Unix):
+        with suppress(OSError):
+            if _identity(one.path) == one.made:
+                one.path.unlink()
+
+
+class _Unix(socket.socket):
+    """A Unix socket that knows its file."""
+
+    path: Path
+    made: tuple[int, int]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def _abandoned(path: Path) -> bool:
+    """Does nobody listen on it? One that is only too busy to answer is listened on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(1)
-        return client.connect_ex(str(path)) == 0
+        client.setblocking(False)
+        return client.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def certificate(cert: Path, key: Path) -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -125,7 +126,6 @@ def test_a_length_that_is_too_large_is_told_before_it_is_sent(server: Process) -
     "nonsense",
     [
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -169,18 +169,6 @@ def test_the_connection_that_was_silent_for_longest_makes_room(server: Process) 
     alive(server)
 
 
-def test_where_all_connections_are_busy_one_more_is_refused(server: Process) -> None:
-    half = b"POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
-    with ExitStack() as stack:
-        for _ in range(20):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)).sendall(half)
-        time.sleep(0.1)
-        answer = talk(server, CLOSING)
-    assert (error(answer)[0], answer[1]["retry-after"]) == (503, "1")
-    time.sleep(0.2)
-    alive(server)
-
-
 POST = b"POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CLOSING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -196,7 +184,8 @@ CLOSING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close
         (b"GET /v2 HTTP/1.1\r\nHost: user@localhost\r\n\r\n", 400),
         (b"GET /v2 HTTP/1.1\r\nHost: localhost/x\r\n\r\n", 400),
         (b"GET /v2 HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
-        (b"GET /v2 HTTP/1.2\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.2\r\nHost: localhost\r\n\r\n", 505),
+        (b"GET / HTTP/9.9\r\n\r\n", 505),
         (b"GET /v2 HTTP/0.9\r\nHost: localhost\r\n\r\n", 505),
         (b"GET /v2\r\n\r\n", 505),
         (b"GET http://elsewhere.example/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
@@ -214,10 +203,38 @@ CLOSING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close
         ),
         (b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
         (b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
-        (
-            POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-            400,
-        ),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n3 \r\n{ }\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n2;x\n{}\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}X\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (POST + b"Transfer-Encoding: identity\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding:\r\n\r\n", 400),
+        (b"POST /v2 HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Content-Length: 2, 2\r\n\r\n{}", 400),
+        (POST + b"Content-Length: +2\r\n\r\n{}", 400),
+        (POST + b"Content-Length: 99999999999999999999999\r\n\r\n{}", 400),
+        (POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"GET /v2 HTTP/1.1\nHost: localhost\n\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\rX: y\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\n Host: localhost\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX\0: y\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n: y\r\n\r\n", 400),
+        (b"GET /v2\0 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /v2#part HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET ftp://localhost/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://a@localhost/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http:///v2 HTTP/1.0\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue, more\r\n\r\n", 417),
     ],
 )
 def test_heads_that_http_forbids(server: Process, head: bytes, status: int) -> None:
@@ -231,30 +248,102 @@ def test_heads_that_http_forbids(server: Process, head: bytes, status: int) -> N
         b"GET /v2 HTTP/1.0\r\n\r\n",
         b"GET http://localhost/v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         b"GET /v2 HTTP/1.1\r\nHost: [::1]:8000\r\nConnection: close\r\n\r\n",
+        b"GET HTTP://LOCALHOST:80/v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET http://localhost?a=b HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n",
         b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: close\r\n\r\n",
+        b"\r\nGET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
 def test_heads_that_http_allows(server: Process, head: bytes) -> None:
     assert talk(server, head)[0] == 200
 
 
-def test_what_is_refused_is_refused_after_the_answers_before_it(server: Process) -> None:
+def statuses(data: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)]
+
+
+def everything(server: Process, *parts: bytes, pause: float = 0.0) -> bytes:
+    """What comes for these until the end."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as client:
-        client.sendall(3 * GET + b"GET /v2 HTTP/2.0\r\nHost: localhost\r\n\r\n" + GET)
+        for part in parts:
+            client.sendall(part)
+            time.sleep(pause)
         data = b""
         while piece := client.recv(65536):
             data += piece
-    assert [line.split()[1] for line in data.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")] == [b"200"] * 3 + [b"505"]
+    return data
 
 
-def test_no_more_than_64_requests_are_under_way_on_a_connection(server: Process) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
-        client.sendall(300 * GET)
-        data = b""
-        while piece := client.recv(65536):
-            data += piece
-    answers = [line.split()[1] for line in data.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
-    assert answers == [b"200"] * 64 + [b"429"]
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        (b"GET /v2 HTTP/2.0\r\nHost: localhost\r\n\r\n" + GET, 505),
+        (b"GET /v2 HTTP/1.1\r\n\r\n" + GET, 400),
+        (b"nonsense\r\n\r\n" + GET, 400),
+        (POST + b"Transfer-Encoding: identity\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),  # its head was all right
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n2;" + b"a" * 300_000, 431),
+        (b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 300_000, 431),
+    ],
+)
+def test_what_is_refused_is_refused_after_the_answers_before_it(server: Process, last: bytes, status: int) -> None:
+    data = everything(server, 3 * GET + last)
+    assert statuses(data) == [200, 200, 200, status]
+    assert data.count(b"\r\nHTTP/1.1") == 3  # none of them in the middle of another
+
+
+def test_a_body_that_breaks_off_is_answered_at_once(server: Process) -> None:
+    start = POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{ \r\n"
+    started = time.monotonic()
+    assert statuses(everything(server, start, b"nonsense\r\n", pause=0.1)) == [400]
+    assert time.monotonic() - started < 5
+
+
+def test_a_refusal_arrives_whatever_is_still_sent(server: Process) -> None:
+    """With bytes unread, the kernel would take it back."""
+    for _ in range(20):
+        assert statuses(everything(server, b"GET /v2 HTTP/1.1\r\n\r\n" + b"a" * 300_000)) == [400]
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_a_wish_for_another_protocol_is_overheard(server: Process, pause: float) -> None:
+    """The request is answered as it is, with its body, and what follows it is the next one."""
+    wish = POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"
+    data = everything(server, wish + b"Content-Length: 14\r\n\r\n", b'{"ready":true}' + GET, CLOSING, pause=pause)
+    assert statuses(data) == [200, 200, 200]
+    assert b'"digits"' in data
+
+
+def test_a_body_behind_a_wish_for_another_protocol_is_no_request(server: Process) -> None:
+    wish = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n"
+    data = everything(server, wish + b"Content-Length: %d\r\n\r\n" % len(GET), GET, pause=0.1)
+    assert statuses(data) == [200]
+
+
+def test_trailers_are_no_headers(bundle: Path) -> None:
+    keys = {"SENET_CONVERT_SERVE_API_KEY": "a-key-of-some-length"}
+    sent = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{}\r\n0\r\n%s\r\n"
+    with Process(bundle, "--no-gates", "--linger", 0, environ=keys) as guarded:
+        assert statuses(everything(guarded, sent % b"X-API-Key: a-key-of-some-length\r\n")) == [401]
+        assert statuses(everything(guarded, sent % b"X-Request-ID: late\r\n")) == [401]
+        assert "late" not in guarded.log
+
+
+def test_chunk_extensions_are_bounded_in_all(server: Process) -> None:
+    start = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    few = b"1;name=value\r\n \r\n" * 50 + b"2\r\n{}\r\n0\r\n\r\n"
+    assert statuses(everything(server, start, few + CLOSING))[0] == 200
+    assert error(talk(server, start, *[b"1;" + b"a" * 1000 + b"\r\n \r\n"] * 20, pause=0.01))[0] == 431
+
+
+def test_http_1_0_is_not_told_to_continue(server: Process) -> None:
+    head = b"POST /v2/repository/index HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert statuses(everything(server, head, b"{}", pause=0.1)) == [200]
+
+
+@pytest.mark.parametrize("count", [300, 5000])
+def test_no_more_than_64_requests_are_under_way_on_a_connection(server: Process, count: int) -> None:
+    assert statuses(everything(server, count * GET)) == [200] * 64 + [429]
 
 
 def test_an_answer_that_nobody_takes(server: Process) -> None:
