@@ -42,8 +42,8 @@ def _method(report: Report) -> Html | None:
     exact = (
         "The rounding error of a blob is the larger one of two 32-bit runs of the same graph, in one of which every "
         "value is rounded once more; of a layer that works value by value, such as a Sigmoid, at least what the "
-        "error of its input makes of it. Every error is a maximum norm: the largest deviation of any value, divided by the "
-        "largest absolute value of the blob. Where several layers write a blob in place, its final content counts."
+        "error of its input makes of it. Every error is a maximum norm: the largest deviation of any value, divided by "
+        "the largest absolute value of the blob. Where several layers write a blob in place, its final content counts."
     )
     if _with_factors(report):
         exact += (
