@@ -21,6 +21,7 @@ from ..faults import (
     FAULT,
     FORBIDDEN,
     LATE,
+    MISDIRECTED,
     NO_KEY,
     SLOW,
     TOO_LARGE,
@@ -38,6 +39,7 @@ CODES = {
     BAD: grpc.StatusCode.INVALID_ARGUMENT,
     NO_KEY: grpc.StatusCode.UNAUTHENTICATED,
     FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    MISDIRECTED: grpc.StatusCode.PERMISSION_DENIED,
     UNKNOWN: grpc.StatusCode.NOT_FOUND,
     SLOW: grpc.StatusCode.DEADLINE_EXCEEDED,
     TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,  # as gRPC itself has it for a message that is too long
