@@ -6,10 +6,8 @@ neither how many one address has, nor how long an answer lies there that nobody 
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
-import stat
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -44,7 +42,7 @@ def hang_up(port: int, share: int, stuck: Collection[Peer], known: Collection[Pe
         return 0
     per_address: Counter[str] = Counter()
     for one in _sockets(files):
-        with suppress(OSError), one:
+        with suppress(OSError):
             peer = _peer(one, port)
             if peer is None:
                 continue
@@ -61,7 +59,7 @@ def received(port: int) -> dict[Peer, int]:
     if not hasattr(socket, "TCP_INFO"):
         return found
     for one in _sockets(_files()):
-        with suppress(OSError, struct.error), one:
+        with suppress(OSError, struct.error):
             peer = _peer(one, port)
             if peer is not None:
                 info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED + 8)
@@ -75,14 +73,20 @@ def _files() -> list[int]:
 
 
 def _sockets(files: list[int]) -> Iterator[socket.socket]:
-    """Second handles of those that are sockets: whatever becomes of the first meanwhile, they are still right."""
+    """Those that are sockets, by their own numbers, which stay gRPC's to close.
+
+    A second handle would keep a connection in gRPC's epoll set after gRPC has closed and forgotten it, and gRPC would
+    crash. A number may mean another file by now; what is ended is looked at just before.
+    """
     for number in files:
-        with suppress(OSError):  # closed in between, or no more files may be open
-            copy = os.dup(number)
-            if stat.S_ISSOCK(os.fstat(copy).st_mode):
-                yield socket.socket(fileno=copy)
-            else:
-                os.close(copy)
+        try:
+            one = socket.socket(fileno=number)
+        except OSError:  # no socket, or closed in between
+            continue
+        try:
+            yield one
+        finally:
+            one.detach()
 
 
 def _peer(one: socket.socket, port: int) -> Peer | None:
