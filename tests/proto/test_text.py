@@ -203,7 +203,10 @@ def test_unknown_fields_become_faults_with_their_line(tmp_path: Path) -> None:
 def test_unknown_enum_values_become_faults(tmp_path: Path, value: str) -> None:
     (layer,) = read(tmp_path, f'layer {{ name: "p"\npooling_param {{ pool: {value} stride: 2 }} }}')["layer"]
     (fault,) = layer.all_faults()
-    assert (fault.line, fault.text) == (2, f"field 'pool' has no value '{value}'; it has MAX, AVE, STOCHASTIC")
+    assert (fault.line, fault.text) == (
+        2,
+        f"field 'pool' has no value '{value}'; it has MAX, AVE, STOCHASTIC, AVE_EXC_PAD",
+    )
     assert layer["pooling_param"]["stride"] == 2
 
 

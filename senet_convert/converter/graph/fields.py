@@ -20,12 +20,10 @@ Params = Mapping[str, Any]
 # Fields that forks have added and that no result at inference depends on, and why. A name stands for all below it.
 WITHOUT_EFFECT: Mapping[str, str] = {
     "accuracy_param": "of a measure",
-    "batch_norm_param.bias_filler": "starts training",
     "batch_norm_param.engine": "chooses between equal implementations",
     "batch_norm_param.filler": "starts training",
     "batch_norm_param.frozen": "of training; at inference the trained statistics are used in any case",
     "batch_norm_param.momentum": "of training",
-    "batch_norm_param.scale_filler": "starts training",
     "bn_stats_batch_size": "of training: how many images the statistics are taken over",
     "convolution_param.conv_algorithm": "chooses between cuDNN's algorithms",
     "detection_output_param.save_file": "where pictures of detections go; the top is the same",

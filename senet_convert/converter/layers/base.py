@@ -140,6 +140,19 @@ class Layer:
         """Of a classifier, the axis of a weight of this shape along which the classes stand; None for other types."""
         return None
 
+    def alike(self, have: Shape, need: Shape) -> bool:
+        """Whether a blob of shape `have` holds what one of `need` does: forks save the same values with other axes."""
+        return False
+
+    def cause(self, have: Sequence[Shape]) -> str:
+        """What most likely is behind blobs that do not fit, as the end of a message; '' where nobody knows."""
+        return ""
+
+    def is_learned(self, number: int, count: int) -> bool:
+        """Whether a solver learns blob `number` of `count`: it is no statistic, nor one that gets no name."""
+        names = self.names(count)
+        return not self.statistics or (number < len(names) and names[number] not in self.statistics)
+
     def doubt(self, blobs: Sequence[Array]) -> str:
         """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""
         return ""

@@ -82,6 +82,8 @@ def test_weights_come_back_byte_for_byte(tmp_path: Path, case: str) -> None:
     again = converted(Files(done.prototxt, done.caffemodel), tmp_path / "again")
     assert weights(again) == weights(first)
     assert (again / bundle.DEFINITION).read_text() == (first / bundle.DEFINITION).read_text()
+    if case.startswith("field_"):  # a fork's fields stand in the prototxt only
+        return
     alone = convert(done.caffemodel, None, tmp_path / "alone", Conversion(check=False), silent).folder
     assert weights(alone) == weights(first)
 

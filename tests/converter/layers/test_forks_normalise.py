@@ -43,17 +43,30 @@ def test_bn_with_two_blobs(one: One, shape: tuple[int, ...]) -> None:
     assert any("SegNet" in warning for warning in found.graph.warnings)
 
 
-@pytest.mark.parametrize(("params", "eps"), [("", 1e-5), ("eps: 0.001 momentum: 0.9 frozen: false", 1e-3)])
+GENETS = "scale_filler { type: 'constant' value: 1 } bias_filler { value: 0 }"
+
+
+@pytest.mark.parametrize(
+    ("params", "eps"),
+    [
+        ("", 1e-5),
+        (f"frozen: false momentum: 0.95 {GENETS}", 1e-5),
+        (f"frozen: true eps: 0.001 {GENETS}", 1e-3),
+    ],
+)
 def test_batch_norm_of_cudnn(one: One, params: str, eps: float) -> None:
-    found = one("CuDNNBatchNorm", f"batch_norm_param {{ {params} }}", X, blobs=BLOBS)
+    found = one("CuDNNBatchNorm", f"cudnn_batch_norm_param {{ {params} }}", X, blobs=BLOBS)
     found.check("y0", normalised(X, eps))
     assert any("other forks keep others" in warning for warning in found.graph.warnings)
 
 
+def test_batch_norm_of_cudnn_of_another_fork_is_refused(refusal: Refusal) -> None:
+    message = refusal("CuDNNBatchNorm", "batch_norm_param { eps: 0.001 }", SHAPE)
+    assert "its parameters stand in batch_norm_param; GENet's layer of this type has cudnn_batch_norm_param" in message
+
+
 def test_statistics_of_the_batch_are_refused(refusal: Refusal) -> None:
     assert "bn_mode: LEARN normalises by" in refusal("BN", "bn_param { bn_mode: LEARN }", SHAPE)
-    params = "batch_norm_param { use_global_stats: false }"
-    assert "use_global_stats: false" in refusal("CuDNNBatchNorm", params, SHAPE)
     assert "at least two axes" in refusal("BN", "", (3,))
     assert "at least two axes" in refusal("Normalize", "", (3,))
 
@@ -123,3 +136,16 @@ def test_an_l2_norm_with_weights_is_another_layer(tmp_path: Path) -> None:
     assert network(tmp_path, layer("L2Norm"), inputs, {}).accounts.arrays == {}
     with pytest.raises(GraphError, match=r"layer 'layer' \(L2Norm\): weights holds blobs for it, but .* learns\?"):
         network(tmp_path, layer("L2Norm"), inputs, {"layer": [SCALE]})
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (2, 4, 3), (2, 4, 3, 5)])
+def test_norm_l2(one: One, shape: tuple[int, ...]) -> None:
+    x = normal(*shape)
+    x[0] *= np.float32(1e-4)  # 1e-7 counts here
+    x[1] = 0
+    expected = np.stack([image / np.sqrt((image.astype(np.float64) ** 2).sum() + 1e-7) for image in x])
+    one("NormL2", "", x).check("y0", expected.reshape(*shape, *(1,) * (4 - len(shape))))
+
+
+def test_norm_l2_takes_up_to_four_axes(refusal: Refusal) -> None:
+    assert "NormL2 takes two to four axes" in refusal("NormL2", "", (2, 3, 4, 5, 6))
