@@ -21,6 +21,9 @@ Array = NDArray[Any]
 # Fields that steer training or choose between equal implementations; they never change what inference computes.
 WITHOUT_EFFECT = frozenset({"engine", "filler", "weight_filler", "bias_filler"})
 
+# Of a Python layer: which code it runs, which its class stands for, and how it is run.
+OF_PYTHON = frozenset({"module", "layer", "share_in_parallel"})
+
 
 class LayerFault(Exception):  # noqa: N818 - a fault of the file, which is caught and told
     """A layer cannot be what the file says. The message has the numbers; who catches it adds file and layer."""
@@ -75,7 +78,8 @@ class Layer:
         """The layer with the parameters that a file sets. Raises LayerFault for one that it does not know."""
         given = params.get(cls.message, {}) if cls.message else {}
         known = {field.name for field in fields(cls)} - {"tops", "sound"}
-        unknown = sorted(set(given) - known - cls.ignored)
+        ignored = cls.ignored | (OF_PYTHON if cls.message == "python_param" else frozenset())
+        unknown = sorted(set(given) - known - ignored)
         if unknown:
             raise LayerFault(f"{cls.message}: {', '.join(unknown)} is not supported for layers of type {cls.__name__}")
         required = {field.name for field in fields(cls) if _is_required(field)}
@@ -155,6 +159,10 @@ class Layer:
 
     def doubt(self, blobs: Sequence[Array]) -> str:
         """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""
+        return ""
+
+    def caution(self) -> str:
+        """What a person should know of these parameters, as a warning before the layers' names; '' for nothing."""
         return ""
 
     def names(self, count: int) -> tuple[str, ...]:
