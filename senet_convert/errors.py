@@ -7,9 +7,13 @@ several faults collects them in `Problems` and raises once, with every one of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 SHOWN = 40  # a message lists at most this many problems; the count is always given
+NEAR, NEAREST = 0.75, 0.85  # how alike two spellings are, of 1: to be asked about, and to be taken for each other
+MESSAGE = "_param"
+LONGEST = 64  # characters of a name that is looked up for its likes
 ENDS = 10  # of a long list of names, so many at each end
 
 
@@ -43,23 +47,29 @@ class Problems:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self._items: dict[str, None] = {}
+        self._items: dict[str, dict[str, None]] = {}  # problem -> where it stands, '' for one that says so itself
 
-    def add(self, problem: str) -> None:
-        """One more problem; saying it twice lists it once."""
-        self._items[problem] = None
+    def add(self, problem: str, where: str = "") -> None:
+        """One more problem; saying it twice lists it once, and of several layers in one line with their count."""
+        self._items.setdefault(problem, {})[where] = None
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
+        for problem, places in self._items.items():
+            first = next(iter(places))
+            if len(places) > 1:
+                names = [place.removeprefix("layer ") for place in places]
+                yield f"{problem} ({len(names)} layers: {listed(names)})"
+            else:
+                yield f"{first}: {problem}" if first else problem
 
     def raise_as(self, kind: type[ConvertError], advice: str = "") -> None:
         """Raise `kind` with all problems when there are any; `advice` is a last line that says what to do."""
         if not self._items:
             return
-        items = list(self._items)
+        items = list(self)
         if len(items) == 1:
             lines = [f"{self.where}: {items[0]}"]
         else:
@@ -95,3 +105,21 @@ def listed(names: list[str], between: str = ", ") -> str:
     left_out = len(names) - 2 * ENDS
     shown = names if left_out < 1 else [*names[:ENDS], f"... {left_out} more ...", *names[-ENDS:]]
     return between.join(shown)
+
+
+def near(name: str, known: Iterable[str], alike: float = NEAR) -> list[str]:
+    """The names that are spelt much like this one, the most alike first; small and capital letters are alike.
+
+    It takes a few microseconds for each known name: whoever asks for names out of a file asks at most SHOWN times.
+    """
+    if len(name) > LONGEST:
+        return []
+    stem, end = name.removesuffix(MESSAGE), name.endswith(MESSAGE)  # which half of all names of messages share
+    stems = {one.removesuffix(MESSAGE).lower(): one for one in known if one.endswith(MESSAGE) == end}
+    return [stems[one] for one in get_close_matches(stem.lower(), stems, n=3, cutoff=alike)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'a' or 'b'?", '' where nothing is spelt alike."""
+    found = [f"'{one}'" for one in near(name, known)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from senet_convert.errors import SHOWN, ConvertError, GraphError, Problems, ReadError, each, listed
+from senet_convert.errors import SHOWN, ConvertError, GraphError, Problems, ReadError, did_you_mean, each, listed, near
 
 
 def test_one_problem_is_one_line() -> None:
@@ -56,3 +56,27 @@ def test_of_several_works_all_faults_are_told() -> None:
     with pytest.raises(ReadError) as caught:
         each([partial(fails, str(i)) for i in range(SHOWN + 5)])
     assert str(caught.value).splitlines()[-2:] == [str(SHOWN - 1), "... and 5 more"]
+
+
+def test_one_problem_of_several_layers_is_one_line() -> None:
+    problems = Problems("net.prototxt")
+    problems.add("eps is 0", "layer 'a' (line 2)")
+    problems.add("no input")
+    problems.add("alpha is 0", "layer 'b'")
+    for i in range(52):
+        problems.add("eps is 0", f"layer 'n{i}' (line {i + 3})")
+    first, second, third = problems
+    assert first.startswith("eps is 0 (53 layers: 'a' (line 2), 'n0' (line 3), ")
+    assert "'n8' (line 11), ... 33 more ..., 'n42' (line 45)" in first
+    assert (second, third) == ("no input", "layer 'b': alpha is 0")
+
+
+def test_names_that_are_spelt_alike() -> None:
+    known = ("Convolution", "Deconvolution", "ReLU", "ReLU6", "PReLU")
+    assert near("Convolutoin", known)[0] == "Convolution"
+    assert near("relu", known)[0] == "ReLU"
+    assert near("FooBar", known) == []
+    assert near("Convolution" * 10, known) == []
+    assert did_you_mean("kernel_sizes", ("kernel_size", "stride")) == "; did you mean 'kernel_size'?"
+    assert did_you_mean("Convolutoin", known) == "; did you mean 'Convolution' or 'Deconvolution'?"
+    assert did_you_mean("xyz", known) == ""

@@ -13,7 +13,7 @@ from ..errors import WeightsError
 from ..proto import NetDef, read_both
 from . import families, runner
 from .families import Match
-from .graph import resize
+from .graph import fixed_filters, resize
 from .graph.build import build
 from .graph.draft import Options
 from .graph.graph import Graph
@@ -31,7 +31,11 @@ class Loaded:
 
 
 def find_prototxt(caffemodel: Path) -> Path | None:
-    """The prototxt beside a caffemodel: of the same stem, else deploy.prototxt; None when there is neither."""
+    """The prototxt beside a caffemodel: of the same stem, else deploy.prototxt; None when there is neither, and for a
+    file that is a prototxt itself.
+    """
+    if caffemodel.suffix == ".prototxt":
+        return None
     places = (caffemodel.with_suffix(".prototxt"), caffemodel.parent / "deploy.prototxt")
     return next((place for place in places if place.is_file() and not _same(place, caffemodel)), None)
 
@@ -67,13 +71,15 @@ def read(caffemodel: Path, prototxt: Path | None, options: Options, size: int | 
 
     `size` is another one of the input, see `resize`.
     """
-    weights, definition = read_both(caffemodel, prototxt)
+    fixed = fixed_filters.weightless(caffemodel, prototxt, options)
+    weights, definition = fixed if fixed else read_both(caffemodel, prototxt)
     net = definition or weights
-    if size is None:
-        return net, build(net, weights, options)
-    net, options, notes = resize.resized(net, options, size)
+    notes = fixed_filters.notes(weights) if fixed else ()
+    if size is not None:
+        net, options, resized = resize.resized(net, options, size)
+        notes = (*notes, *resized)
     built = build(net, weights, options)
-    return net, replace(built, warnings=(*built.warnings, *notes))
+    return net, replace(built, warnings=(*built.warnings, *notes)) if notes else built
 
 
 def realise(net: NetDef, built: Graph) -> Loaded:

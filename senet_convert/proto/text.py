@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from google.protobuf.descriptor import Descriptor
 
-from ..errors import ReadError
+from ..errors import ReadError, did_you_mean
 from .kinds import HEAD, UTF8_MARK, other_kind
 from .scalars import Token, integer, real, string
 from .tree import MAX_LAYERS, NET, Fault, Field, Tree, fields, name_of
@@ -45,6 +46,7 @@ _CLOSING = {"{": "}", "<": ">"}
 _LIMITS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1)}
 _LAYERS = {"LayerParameter", "V1LayerParameter", "V0LayerParameter"}
 SHOWN = 40  # characters of a token in a message
+MAX_LOOKED_UP = 40  # unknown fields of a file for which like names are sought
 MAX_FAULTS = 20  # values that do not fit, of a file; with that many it is no network
 
 
@@ -84,6 +86,7 @@ class _Parser:
         self.comments: list[str] = []
         self.matches = _TOKEN.finditer(source)
         self.left = MAX_TOKENS
+        self.looked_up = 0  # unknown fields of which like names were sought
         self.open: list[Tree] = []  # the layers around the token, innermost last
         self.faults: list[tuple[int, Tree | None, str]] = []  # offset, layer, what is wrong
         self.token: Token
@@ -100,7 +103,7 @@ class _Parser:
             known = table.get(name)
             if known is None:
                 value = value_of(self._skip_value(_short(name)))
-                fault = f"unknown field {_short(name)} of {kind.name}"
+                fault = f"unknown field {_short(name)} of {kind.name}{self._alike(name, table)}"
                 tree.faults.append(Fault(self._line(at), fault, (name,), value))
             elif known.repeated:
                 values = tree.setdefault(name, [])
@@ -117,6 +120,11 @@ class _Parser:
         if kind.name in _LAYERS:
             self.open.pop()
         return tree
+
+    def _alike(self, name: str, table: Mapping[str, Field]) -> str:
+        """Fields of like names, as many times as a message can show."""
+        self.looked_up += 1
+        return did_you_mean(name, table) if self.looked_up <= MAX_LOOKED_UP else ""
 
     def _closes(self, end: str, line: int) -> bool:
         if self.token.kind == "end":

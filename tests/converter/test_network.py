@@ -107,3 +107,62 @@ def test_load_refuses_files_that_are_none(tmp_path: Path) -> None:
     for caffemodel, prototxt in [(tmp_path / "no", None), (tmp_path, None), (files.caffemodel, tmp_path / "no")]:
         with pytest.raises(ConvertError):
             senet_convert.load(caffemodel, prototxt)
+
+
+PLAIN = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 5 } } }
+layer { name: "up" type: "Pooling" bottom: "data" top: "up" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "soft" type: "Softmax" bottom: "up" top: "soft" }
+"""
+BILINEAR = """layer { name: "up" type: "Deconvolution" bottom: "data" top: "up" convolution_param { num_output: 3
+        group: 3 kernel_size: KERNEL stride: 2 pad: 1 bias_term: false weight_filler { type: "bilinear" } } }
+"""
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_network_without_weights_needs_none(tmp_path: Path, empty: bool) -> None:
+    """Its prototxt is enough; an empty file is the caffemodel that Caffe saves for a network without a name."""
+    prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(PLAIN)
+    caffemodel.write_bytes(b"")
+    (tmp_path / "deploy.prototxt").write_text("another: 1")  # not for a file that is a prototxt itself
+    model = senet_convert.load(caffemodel if empty else prototxt, prototxt if empty else None)
+    x = torch.randn(2, 3, 4, 5)
+    wanted = torch.softmax(torch.nn.functional.max_pool2d(x, 2, ceil_mode=True), 1)
+    torch.testing.assert_close(model(x), wanted)
+
+
+def test_a_network_with_weights_needs_them(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    with pytest.raises(ConvertError, match="not a caffemodel: it is a text file"):
+        senet_convert.load(files.prototxt)
+    empty = tmp_path / "empty.caffemodel"
+    empty.write_bytes(b"")
+    with pytest.raises(ConvertError, match=r"the file is empty \(0 bytes\)"):
+        senet_convert.load(empty, files.prototxt)
+
+
+def bilinear(kernel: int) -> np.ndarray:
+    """BilinearFiller of filler.hpp."""
+    f = -(-kernel // 2)
+    c = (kernel - 1) / (2.0 * f)
+    return np.asarray([[(1 - abs(x / f - c)) * (1 - abs(y / f - c)) for x in range(kernel)] for y in range(kernel)])
+
+
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_an_upscaler_of_fixed_filters_needs_no_weights(tmp_path: Path, kernel: int) -> None:
+    prototxt = tmp_path / "net.prototxt"
+    text = PLAIN[: PLAIN.index('layer { name: "up"')] + BILINEAR.replace("KERNEL", str(kernel))
+    prototxt.write_text(text)
+    with pytest.warns(UserWarning, match="fixed filters: layers 'up' hold the weights of their bilinear weight_filler"):
+        model = senet_convert.load(prototxt)
+    x = torch.randn(2, 3, 4, 5)
+    weight = torch.from_numpy(np.broadcast_to(bilinear(kernel), (3, 1, kernel, kernel)).astype(np.float32))
+    wanted = torch.nn.functional.conv_transpose2d(x, weight, stride=2, padding=1, groups=3)
+    torch.testing.assert_close(model(x), wanted)
+    for learned in ("weight_filler", "bias_term"):  # another filler, or a bias, is a start of training
+        changed = (
+            text.replace('"bilinear"', '"xavier"') if learned == "weight_filler" else text.replace("false", "true")
+        )
+        prototxt.write_text(changed)
+        with pytest.raises(ConvertError, match="not a caffemodel: it is a text file"):
+            senet_convert.load(prototxt)

@@ -195,15 +195,24 @@ def test_unknown_fields_become_faults_with_their_line(tmp_path: Path) -> None:
         (6, "unknown field 'other' of LayerParameter"),
         (6, "unknown field 'more' of LayerParameter"),
         (6, "unknown field 'why' of LayerParameter"),
-        (4, "unknown field 'kernel_sizes' of ConvolutionParameter"),
+        (4, "unknown field 'kernel_sizes' of ConvolutionParameter; did you mean 'kernel_size'?"),
     ]
+
+
+def test_like_names_are_sought_for_as_many_fields_as_a_message_shows(tmp_path: Path) -> None:
+    (layer,) = read(tmp_path, "layer { " + " ".join(f"botom: {i}" for i in range(60)) + " }")["layer"]
+    hints = ["did you mean 'bottom'?" in fault.text for fault in layer.all_faults()]
+    assert hints == [True] * 40 + [False] * 20
 
 
 @pytest.mark.parametrize("value", ["MEAN", "7", "-1"])
 def test_unknown_enum_values_become_faults(tmp_path: Path, value: str) -> None:
     (layer,) = read(tmp_path, f'layer {{ name: "p"\npooling_param {{ pool: {value} stride: 2 }} }}')["layer"]
     (fault,) = layer.all_faults()
-    assert (fault.line, fault.text) == (2, f"field 'pool' has no value '{value}'; it has MAX, AVE, STOCHASTIC")
+    assert (fault.line, fault.text) == (
+        2,
+        f"field 'pool' has no value '{value}'; it has MAX, AVE, STOCHASTIC, AVE_EXC_PAD",
+    )
     assert layer["pooling_param"]["stride"] == 2
 
 

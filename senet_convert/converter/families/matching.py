@@ -134,7 +134,9 @@ class Walk:
     def norm(self, x: str, path: str) -> str:
         """BatchNorm and the Scale that Caffe needs for its learned half: one torch module."""
         statistics = self.reader(x)
-        self.eps.add(self.take(statistics, BatchNorm, x).eps)
+        norm = self.take(statistics, BatchNorm, x)
+        require(not norm.scale_bias, f"layer '{statistics.name}' scales by itself")
+        self.eps.add(norm.eps)
         self._weights(statistics, path)
         normal = statistics.outputs[0]
         scale = self.reader(normal)
@@ -159,6 +161,7 @@ class Walk:
     def pool(self, node: Node, x: str, path: str) -> tuple[Pool, str]:
         """A pool whose windows torch cuts as Caffe does; one window over the whole map is a global pool."""
         layer = self.take(node, Pooling, x)
+        require(layer.pool in ("MAX", "AVE"), f"layer '{node.name}' averages without its padding")
         sides = layer.windows(self.graph.shapes[x])
         kernel, stride, padding = (
             size(tuple(getattr(side, name) for side in sides)) for name in ("kernel", "stride", "pad")
@@ -199,6 +202,7 @@ class Walk:
         require(pool.kind == "avg", "the last pool takes the maximum")
         node = self.reader(value)
         layer = self.take(node, InnerProduct, value)
+        require(not layer.normalize, f"layer '{node.name}' normalises its weight")
         plain = layer.axis in (1, -3) and layer.bias_term and not layer.transpose
         require(plain, f"layer '{node.name}' is not a linear layer with bias over (C, H, W)")
         self._weights(node, "last_linear")

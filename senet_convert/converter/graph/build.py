@@ -13,6 +13,7 @@ from ..layers.registry import merged
 from . import passes
 from .builder import IDENTITIES, Builder
 from .draft import Options
+from .fields import python_class
 from .graph import Graph, Node
 from .inputs import DATA
 from .weights import Accounts, assign
@@ -32,7 +33,8 @@ def build(net: NetDef, weights: NetDef | None, options: Options | None = None) -
     problems = Problems(net.source)
     draft = passes.run(net, options or Options(), problems)
     reserved = {*IDENTITIES, *DATA, *passes.LOSSES, *passes.SINKS}
-    kinds = merged({layer.type for layer in draft.layers}, draft.options.layers, reserved)
+    types = {name for layer in draft.layers for name in (layer.type, python_class(layer)) if name}
+    kinds = merged(types, draft.options.layers, reserved)
     builder = Builder(draft, problems, kinds)
     builder.run()
     _refuse_readers_of_open(builder, problems)

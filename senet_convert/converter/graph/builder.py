@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import cast
 
-from ...errors import Problems, listed
+from ...errors import NEAREST, SHOWN, Problems, did_you_mean, listed, near
 from ...proto import LayerDef
 from ...proto.netdef import MAX_AXES, MAX_COUNT
 from ..layers import Layer, LayerFault, View
 from ..layers.base import Shape
 from ..layers.registry import Registry
 from .draft import Draft, Dropped
-from .fields import Fields
+from .fields import PYTHON, Fields, kind_of, python_class
+from .inputs import DATA
 from .missing import Producers
 from .weights import Wanted
 
+RECIPES = frozenset({"ProposalLayer"})  # Python layers that docs/layers.md has a function for
 DROPOUT_RATIO = 0.5  # Caffe's default
 IDENTITIES = {"Split": "Caffe's copy of a blob for several readers", "Dropout": "does nothing in the TEST phase"}
 
@@ -46,7 +49,7 @@ class Builder:
         self.problems = problems
         self.kinds = kinds
         self.producers = Producers(draft)
-        self.fields = Fields(kinds, draft.options.ignore_fields, problems)
+        self.fields = Fields(kinds, draft.options.ignore_fields, problems, IDENTITIES)
         self.current: dict[str, str] = {}  # blob -> the value it holds now
         self.writers: dict[str, list[str]] = {}  # blob -> layers that wrote it, in order
         self.read_by: dict[str, list[str]] = {}  # blob -> layers that read it since it was last written
@@ -60,6 +63,7 @@ class Builder:
         self.warnings: list[str] = []
         self.dropouts: dict[str, float] = {}
         self.unsupported: dict[str, list[str]] = {}  # type -> its layers
+        self.known = (*IDENTITIES, *DATA, *kinds)  # types, for those that are misspelt
 
     def run(self) -> None:
         """Over all layers, once."""
@@ -72,10 +76,15 @@ class Builder:
             self.unread.pop(item.blob)
         for place, layer in enumerate(self.draft.layers):
             self._layer(place, layer)
-        for kind, layers in self.unsupported.items():
-            self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}")
+        for i, (kind, layers) in enumerate(self.unsupported.items()):
+            alike = did_you_mean(kind, self.known) if i < SHOWN else ""
+            self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}{alike}")
         notes = {node.type: node.layer.note for node in self.nodes if node.layer.note}
         self.warnings[:0] = self.fields.all_warnings() + [f"layer type {kind}: {note}" for kind, note in notes.items()]
+        cautions: dict[str, list[str]] = {}
+        for node in self.nodes:
+            cautions.setdefault(node.layer.caution(), []).append(f"'{node.name}'")
+        self.warnings += [f"{caution} {listed(names)}" for caution, names in cautions.items() if caution]
         if not self.nodes and not self.problems:
             self.problems.add("no layer is left to run at inference")
         elif not self.draft.inputs and not self.problems:
@@ -86,8 +95,8 @@ class Builder:
         lines = [self.fields.advice()] if self.fields.unnamed else []
         if self.unsupported:
             lines.append(
-                f"Supported layer types: {', '.join(sorted(self.kinds))}. Others can be added from outside, by a class "
-                "each (--layers FILE.py): see docs/custom_layers.md."
+                "Supported layer types stand in docs/layers.md. Others can be added from outside, by a class each "
+                "(--layers FILE.py): see docs/custom_layers.md."
             )
         return "\n".join(lines)
 
@@ -95,12 +104,10 @@ class Builder:
 
     def _layer(self, place: int, layer: LayerDef) -> None:
         where = layer.where
+        layer, known = self._recognised(layer)
         params = self.fields.settle(layer, where)
         inputs = self._bottoms(place, layer, where)
         free = self._tops_are_free(layer, where)
-        known = layer.type in IDENTITIES or layer.type in self.kinds
-        if not known and layer.type:  # a fault of its fields says where none is given
-            self.unsupported.setdefault(layer.type, []).append(where)
         if not known or not free or not self._counts_fit(layer, where):
             self._give_up(layer)
         elif layer.type in IDENTITIES:
@@ -109,6 +116,21 @@ class Builder:
             self._give_up(layer)
         else:
             self._add(replace(layer, params=params), where, inputs)
+
+    def _recognised(self, layer: LayerDef) -> tuple[LayerDef, bool]:
+        """The layer, and whether its type is known. One of an unknown type is a problem; where only one type is spelt
+        alike it goes on as that, so that what else is wrong is told too.
+        """
+        if layer.type in IDENTITIES or kind_of(layer, self.kinds) is not None:
+            return layer, True
+        if layer.type == PYTHON:
+            self.problems.add(f"{layer.where} {_python(layer)}")
+        elif layer.type:  # a fault of its fields says where none is given
+            self.unsupported.setdefault(layer.type, []).append(layer.where)
+            alike = near(layer.type, self.known, NEAREST) if len(self.unsupported) <= SHOWN else []
+            if len(alike) == 1 and (alike[0] in self.kinds or alike[0] in IDENTITIES):
+                return replace(layer, type=alike[0]), True
+        return layer, False
 
     def _give_up(self, layer: LayerDef) -> None:
         """After a problem: what reads its tops is not to be blamed for that, nor are its weights."""
@@ -130,7 +152,7 @@ class Builder:
 
     def _tops_are_free(self, layer: LayerDef, where: str) -> bool:
         free = True
-        kind = self.kinds.get(layer.type)
+        kind = kind_of(layer, self.kinds)
         several = {top for top, named in Counter(layer.tops).items() if named > 1}
         for i, top in enumerate(layer.tops):
             if not top:
@@ -161,7 +183,7 @@ class Builder:
         return free
 
     def _counts_fit(self, layer: LayerDef, where: str) -> bool:
-        kind = self.kinds.get(layer.type)
+        kind = kind_of(layer, self.kinds)
         takes, gives = (kind.takes, kind.gives) if kind else ((1, 1), (1, None if layer.type == "Split" else 1))
         for have, (low, high), what in ((len(layer.bottoms), takes, "bottoms"), (len(layer.tops), gives, "tops")):
             if have < low or (high is not None and have > high):
@@ -189,7 +211,7 @@ class Builder:
                 self._share_memory(top, layer.bottoms[0])
 
     def _add(self, layer: LayerDef, where: str, inputs: list[str | None]) -> None:
-        kind = self.kinds[layer.type]
+        kind = cast(type[Layer], kind_of(layer, self.kinds))  # a layer without one is given up before
         shapes: Sequence[Shape | None] = [None] * len(layer.tops)
         bottoms = [self.shapes[value] if value else None for value in inputs]
         try:
@@ -214,7 +236,7 @@ class Builder:
             else:
                 self.untold.add(layer.name)
         except LayerFault as fault:
-            self.problems.add(f"{where}: {fault}{self._scalars(layer, bottoms)}")
+            self.problems.add(f"{fault}{self._scalars(layer, bottoms)}", where)
             self._give_up(layer)
             return
         outputs = self._outputs(layer, shapes)
@@ -305,3 +327,15 @@ class Builder:
 def _too_many(layer: LayerDef, blobs: int) -> str:
     """Settings of blobs that a layer lacks, which Net::Init refuses too."""
     return f"it has {len(layer.specs)} param {{ }} for {blobs} blobs; take out those behind them"
+
+
+def _python(layer: LayerDef) -> str:
+    """What a Python layer runs, and what to do about it."""
+    param = layer.params.get("python_param", {})
+    name, said = python_class(layer), f", param_str {param['param_str']!r}" if param.get("param_str") else ""
+    recipe = f"; or cut the network there: see '{name}' in docs/layers.md" if name in RECIPES else ""
+    return (
+        f"is Python code, class '{name}' of module '{param.get('module', '')}'{said}, which only Caffe can run. Say "
+        f'what it computes in a class {name or "of that name"} with message = "python_param" (--layers FILE.py): see '
+        f"'Python layers' in docs/custom_layers.md{recipe}"
+    )

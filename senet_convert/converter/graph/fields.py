@@ -43,15 +43,31 @@ WITHOUT_EFFECT_AS: Mapping[str, bool] = {
     "dropout_param.sample_weights_test": False,  # true is dropout at inference
     "dropout_param.scale_train": True,  # what Caffe does; false scales at inference instead
 }
+# What their other value does, and what to do about it.
+OTHERWISE: Mapping[str, str] = {
+    "batch_norm_param.add_eps_before_sqrt": "eps is added to the deviation then, not to the variance",
+    "dropout_param.sample_weights_test": (
+        "values are dropped at inference too then, so that every run gives other results (Bayesian SegNet averages "
+        "many). Set it to false for the network's mean answer; for samples, run the original"
+    ),
+    "dropout_param.scale_train": (
+        "at inference the layer multiplies by 1 - dropout_ratio then: put a Power layer with that scale in its place"
+    ),
+}
 # Fields by which a layer with statistics uses them in every phase.
 USES_STATISTICS = ("use_global_stats", "bn_mode", "frozen")
+
+PYTHON = "Python"  # layers of Python code, which Caffe runs
 
 
 class Fields:
     """The unknown fields of one network. Faults that stop it go to `problems`."""
 
-    def __init__(self, kinds: Registry, ignore: Sequence[str], problems: Problems) -> None:
+    def __init__(
+        self, kinds: Registry, ignore: Sequence[str], problems: Problems, others: Collection[str] = ()
+    ) -> None:
         self.kinds = kinds
+        self.others = others  # types that have a meaning without a class; of an unknown type only the type is told
         self.ignore = ignore
         self.problems = problems
         self.unnamed = False  # whether fields of a fork stand in a binary, by their numbers only
@@ -72,11 +88,13 @@ class Fields:
 
     def settle(self, layer: LayerDef, where: str) -> Params | None:
         """The layer's parameters, with what its type takes of the unknown fields; None where a fault stops it."""
-        kind = self.kinds.get(layer.type)
+        kind = kind_of(layer, self.kinds)
         params = dict(layer.params)
         faults: list[str] = []
         try:
             left = self._left(layer.faults, where)
+            if kind is None and layer.type and layer.type not in self.others:
+                left = [fault for fault in left if fault.path and not fault.path[-1].endswith("_param")]
             faults += [_said(fault) for fault in left if kind is None or not _taken(fault, kind, layer, params)]
         except LayerFault as misfit:
             faults.append(str(misfit))
@@ -176,8 +194,23 @@ class Fields:
         ]
 
 
+def kind_of(layer: LayerDef, kinds: Registry) -> type[Layer] | None:
+    """The class of a layer's type. Python code goes by the name of its own class, where one reads `python_param`."""
+    if layer.type != PYTHON or PYTHON in kinds:
+        return kinds.get(layer.type)
+    kind = kinds.get(python_class(layer))
+    return kind if kind is not None and kind.message == "python_param" else None
+
+
+def python_class(layer: LayerDef) -> str:
+    """The name of the class that a Python layer runs."""
+    return str(layer.params.get("python_param", {}).get("layer", "")) if layer.type == PYTHON else ""
+
+
 def _said(fault: Fault) -> str:
-    return f"line {fault.line}: {fault.text}" if fault.line else fault.text
+    why = OTHERWISE.get(".".join(fault.path))
+    text = f"{'.'.join(fault.path)}: {str(fault.value).lower()}: {why}" if why else fault.text
+    return f"line {fault.line}: {text}" if fault.line else text
 
 
 def _without_effect(fault: Fault) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
@@ -14,6 +15,11 @@ from .draft import Draft, Dropped, Input
 DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}) | frozenset(
     {"AnnotatedData", "DenseImageData", "ImageLabelmapData", "ImageSegData", "SegData", "VideoData"}  # of forks
 )
+
+SIDE = 224  # of a picture, in examples
+# Layers that read maps of height and width.
+SPATIAL = frozenset({"Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution", "LRN", "Pooling"})
+NAMED: Mapping[str, str] = {"label": "1", "im_info": "1,3", "rois": "300,5"}  # part of a name -> dimensions
 
 
 # ---- the passes ------------------------------------------------------------------------------------------------------
@@ -73,21 +79,45 @@ def shape_inputs(draft: Draft, problems: Problems) -> Draft:
         if shape is None:
             problems.add(
                 f"input '{item.blob}' has no shape: {item.by} does not give it. "
-                f"Give it, for example --input-shape {item.blob}=1,3,224,224 (in Python: input_shapes)"
+                f"Give it, for example --input-shape {item.blob}={_example(item, draft)} (in Python: input_shapes)"
             )
         elif len(shape) > MAX_AXES:
             problems.add(f"input '{item.blob}' has a shape of {len(shape)} dimensions; Caffe has at most {MAX_AXES}")
             shape = None
         elif any(dim < 1 for dim in shape) or prod(shape) > MAX_COUNT:
-            problems.add(f"input '{item.blob}' has the impossible shape {list(shape)}")
+            said = f"input '{item.blob}' has the impossible shape {list(shape)}"
+            if any(dim < 1 for dim in shape):
+                example = ",".join(str(dim if dim > 0 else SIDE if i > 1 else 1) for i, dim in enumerate(shape))
+                said += (
+                    f": Caffe has no dimension below 1. Give it, for example --input-shape {item.blob}={example} (in "
+                    "Python: input_shapes); the batch stays free where the network allows it"
+                )
+            problems.add(said)
             shape = None
         inputs.append(replace(item, shape=shape))
     if not draft.layers and draft.excluded:
         phase = draft.options.state.phase
         problems.add(f"the rules of its layers leave nothing to run in phase {phase}; see --phase, --stage and --level")
     elif not inputs and not any(item.type == "input" for item in draft.dropped):
-        problems.add("it has no inputs: no Input or data layer, and no input header, brings a blob that a layer reads")
+        learned = [f"'{layer.name}'" for layer in draft.layers if layer.type == "Parameter"]
+        why = (
+            f"; what its layers compute comes from Parameter layers alone ({listed(learned)}) and is the same every "
+            "time. Compute it once, by the original"
+        )
+        problems.add(
+            "it has no inputs: no Input or data layer, and no input header, brings a blob that a layer reads"
+            f"{why if learned else ''}"
+        )
     return replace(draft, inputs=tuple(inputs))
+
+
+def _example(item: Input, draft: Draft) -> str:
+    """Dimensions that the input may have, going by its name and its readers."""
+    named = next((shape for part, shape in NAMED.items() if part in item.blob.lower()), None)
+    readers = {layer.type for layer in draft.layers if item.blob in layer.bottoms}
+    if readers & SPATIAL:
+        return f"1,3,{SIDE},{SIDE}"
+    return named or (f"1,3,{SIDE},{SIDE}" if len(draft.inputs) == 1 else "1,10")
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------

@@ -37,14 +37,19 @@ class Wanted:
     @property
     def where(self) -> str:
         """What messages call it: "layer 'fc' (InnerProduct, line 12)"."""
-        kind = self.layer.type_name
+        kind = type(self.layer).__name__
         return f"layer '{self.name}' ({kind}, line {self.line})" if self.line else f"layer '{self.name}' ({kind})"
 
     def complete(self, entry: LayerDef) -> bool:
         """Whether an entry of a caffemodel holds all blobs that the layer needs, in their shapes."""
         held = entry.blobs
-        return len(held) == len(self.shapes) and all(
-            blob.fits(shape) for blob, shape in zip(held, self.shapes, strict=True)
+        return len(held) == len(self.shapes) and self.fits(held)
+
+    def fits(self, held: Sequence[Blob]) -> bool:
+        """Whether as many blobs as the layer needs have its shapes."""
+        return all(
+            blob.fits(shape) or self.layer.alike(blob.shape, shape)
+            for blob, shape in zip(held, self.shapes, strict=True)
         )
 
     def shared(self, index: int) -> str:
@@ -230,13 +235,13 @@ def _misfit(want: Wanted, held: Mapping[int, Blob], source: str) -> str | None:
         which = f"; it lacks blob {listed(lacking)}, which no layer with blobs shares by its name" if lacking else ""
         return (
             f"{want.where}: {source} holds {len(blobs)} blobs ({have}), the network needs {len(want.shapes)} "
-            f"({need}){which}{want.layer.explain([blob.shape for blob in blobs])}"
+            f"({need}){which}{want.layer.cause([blob.shape for blob in blobs])}"
         )
-    if all(blob.fits(shape) for blob, shape in zip(blobs, want.shapes, strict=True)):
+    if want.fits(blobs):
         return None
     return (
         f"{want.where}: {source} holds blobs of shape {have}, the network needs {need}"
-        f"{_likely_cause(want, blobs[0].shape)}"
+        f"{_likely_cause(want, blobs[0].shape)}{want.layer.cause([blob.shape for blob in blobs])}"
     )
 
 

@@ -10,19 +10,22 @@ from .convolution import Convolution, InnerProduct
 from .deconvolution import Deconvolution, Im2col
 from .depthwise import ConvolutionDepthwise, DepthwiseConvolution
 from .detection_output import DetectionOutput
-from .forks_activation import CReLU, HardSigmoid, HardSwish, Mish, ReLU6
-from .forks_normalise import BN, CuDNNBatchNorm, L2Norm, Normalize
-from .forks_shape import CropCenter, Interp, Permute, Reverse, ShuffleChannel, Transpose, Upsample
+from .forks_activation import BReLU, CReLU, HardSigmoid, HardSwish, Mish, ReLU6
+from .forks_move import CropCenter, Reorg, Reverse, Transpose
+from .forks_normalise import BN, CuDNNBatchNorm, L2Norm, Normalize, NormL2
+from .forks_shape import Interp, Permute, ShuffleChannel
 from .lookup import BatchReindex, Embed
 from .normalise import LRN, MVN, BatchNorm, Softmax
 from .parameter import Parameter
 from .pooling import SPP, Pooling
 from .prior_box import PriorBox
+from .psroi_pooling import PSROIPooling
 from .recurrent import LSTM, RNN
 from .reduction import ArgMax, Reduction
 from .roi_pooling import ROIPooling
 from .select import Crop, Filter, Slice, Tile
 from .shape import Flatten, Reshape, View
+from .unpooling import Unpooling, Upsample
 
 __all__ = ["LAYERS", "Layer", "LayerFault", "View"]
 
@@ -32,6 +35,7 @@ LAYERS: dict[str, type[Layer]] = {
     "Axpy": Axpy,
     "BN": BN,
     "BNLL": BNLL,
+    "BReLU": BReLU,
     "BatchNorm": BatchNorm,
     "BatchReindex": BatchReindex,
     "Bias": Bias,
@@ -63,8 +67,10 @@ LAYERS: dict[str, type[Layer]] = {
     "Log": Log,
     "MVN": MVN,
     "Mish": Mish,
+    "NormL2": NormL2,
     "Normalize": Normalize,
     "PReLU": PReLU,
+    "PSROIPooling": PSROIPooling,
     "Parameter": Parameter,
     "Permute": Permute,
     "Pooling": Pooling,
@@ -75,6 +81,7 @@ LAYERS: dict[str, type[Layer]] = {
     "ReLU": ReLU,
     "ReLU6": ReLU6,
     "Reduction": Reduction,
+    "Reorg": Reorg,
     "Reshape": Reshape,
     "Reverse": Reverse,
     "SPP": SPP,
@@ -88,5 +95,6 @@ LAYERS: dict[str, type[Layer]] = {
     "Threshold": Threshold,
     "Tile": Tile,
     "Transpose": Transpose,
+    "Unpooling": Unpooling,
     "Upsample": Upsample,
 }

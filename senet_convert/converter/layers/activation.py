@@ -196,7 +196,10 @@ class Swish(Layer):
 
 @dataclass(frozen=True)
 class Clip(Layer):
-    """Caffe's Clip (clip_layer.cpp): max(min, min(x, max)), by comparisons that make `min` of NaN."""
+    """Caffe's Clip (clip_layer.cpp): max(min, min(x, max)), by comparisons that make `min` of NaN.
+
+    In that order: where `min` is above `max`, everything becomes `min`.
+    """
 
     min: float
     max: float
@@ -204,20 +207,24 @@ class Clip(Layer):
     pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "clip_param"
 
-    def validate(self) -> None:
-        """The limits must be in order."""
-        if self.min > self.max:
-            raise LayerFault(f"min {self.min:g} is above max {self.max:g}")
+    def caution(self) -> str:
+        """Limits that are not in order."""
+        if self.min <= self.max:
+            return ""
+        return (
+            f"clip_param has min {self.min:g} above max {self.max:g}: as in Caffe every value becomes {self.min:g}. Is "
+            "that meant? Layers"
+        )
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """By torch's own."""
-        x = torch.clamp(bottoms[0], self.min, self.max)
+        """The upper limit first."""
+        x = torch.clamp(torch.clamp(bottoms[0], max=self.max), min=self.min)
         return (x if self.sound else torch.where(torch.isnan(x), self.min, x),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """Clip; then IsNaN and Where, where there may be NaN."""
-        x, low = bottoms[0], scalar(emit, self.min)
-        y = emit("Clip", [x, low, scalar(emit, self.max)])
+        """Clip, twice where the order counts; then IsNaN and Where, where there may be NaN."""
+        x, low, high = bottoms[0], scalar(emit, self.min), scalar(emit, self.max)
+        y = emit("Clip", [emit("Clip", [x, "", high]), low]) if self.min > self.max else emit("Clip", [x, low, high])
         return (y if self.sound else emit("Where", [emit("IsNaN", [x]), low, y]),)
 
 

@@ -21,6 +21,9 @@ Array = NDArray[Any]
 # Fields that steer training or choose between equal implementations; they never change what inference computes.
 WITHOUT_EFFECT = frozenset({"engine", "filler", "weight_filler", "bias_filler"})
 
+# Of a Python layer: which code it runs, which its class stands for, and how it is run.
+OF_PYTHON = frozenset({"module", "layer", "share_in_parallel"})
+
 
 class LayerFault(Exception):  # noqa: N818 - a fault of the file, which is caught and told
     """A layer cannot be what the file says. The message has the numbers; who catches it adds file and layer."""
@@ -77,7 +80,8 @@ class Layer:
         """The layer with the parameters that a file sets. Raises LayerFault for one that it does not know."""
         given = params.get(cls.message, {}) if cls.message else {}
         known = {field.name for field in fields(cls)} - {"tops", "sound"}
-        unknown = sorted(set(given) - known - cls.ignored)
+        ignored = cls.ignored | (OF_PYTHON if cls.message == "python_param" else frozenset())
+        unknown = sorted(set(given) - known - ignored)
         if unknown:
             raise LayerFault(f"{cls.message}: {', '.join(unknown)} is not supported for layers of type {cls.__name__}")
         required = {field.name for field in fields(cls) if _is_required(field)}
@@ -87,11 +91,6 @@ class Layer:
         layer = cls(**{key: _plain(value) for key, value in given.items() if key in known}, tops=tops)
         layer.validate()
         return layer
-
-    @property
-    def type_name(self) -> str:
-        """What a prototxt calls it."""
-        return type(self).__name__
 
     def validate(self) -> None:
         """Raise LayerFault when parameters exclude each other."""
@@ -147,12 +146,25 @@ class Layer:
         """Of a classifier, the axis of a weight of this shape along which the classes stand; None for other types."""
         return None
 
-    def explain(self, blobs: Sequence[Shape]) -> str:
-        """What is most likely behind blobs of these shapes that do not fit, for a message's end; '' for nothing."""
+    def alike(self, have: Shape, need: Shape) -> bool:
+        """Whether a blob of shape `have` holds what one of `need` does: forks save the same values with other axes."""
+        return False
+
+    def cause(self, have: Sequence[Shape]) -> str:
+        """What most likely is behind blobs that do not fit, as the end of a message; '' where nobody knows."""
         return ""
+
+    def is_learned(self, number: int, count: int) -> bool:
+        """Whether a solver learns blob `number` of `count`: it is no statistic, nor one that gets no name."""
+        names = self.names(count)
+        return not self.statistics or (number < len(names) and names[number] not in self.statistics)
 
     def doubt(self, blobs: Sequence[Array]) -> str:
         """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""
+        return ""
+
+    def caution(self) -> str:
+        """What a person should know of these parameters, as a warning before the layers' names; '' for nothing."""
         return ""
 
     def names(self, count: int) -> tuple[str, ...]:

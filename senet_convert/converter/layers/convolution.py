@@ -8,11 +8,13 @@ from math import prod
 from typing import ClassVar, Self
 
 import numpy as np
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, reduced, times
+from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, reduced, scalar, times
 
+NORM_EPS = float(np.float32(1e-6))  # what forks add to the square of a row's length
 MOST_AXES = 3  # spatial ones that PyTorch convolves over
 
 
@@ -251,7 +253,8 @@ class Convolution(Layer):
 class InnerProduct(Layer):
     """Caffe's InnerProduct (inner_product_layer.cpp): everything from `axis` on is one vector of K values.
 
-    With `normalize`, of ArcFace's fork, the weights of each output are brought to length 1 first.
+    With `normalize`, of forks for face recognition (ArcFace, NormFace), each row of the weight is divided by its length
+    first: by sqrt(sum of squares + 1e-6).
     """
 
     num_output: int
@@ -268,6 +271,8 @@ class InnerProduct(Layer):
         """At least one output."""
         if self.num_output < 1:
             raise LayerFault(f"num_output is {self.num_output}; it must be at least 1")
+        if self.normalize and self.transpose:
+            raise LayerFault("normalize with transpose: the forks take rows of a weight that is stored in columns")
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(leading..., K) -> (leading..., num_output)."""
@@ -292,17 +297,18 @@ class InnerProduct(Layer):
         """By torch's linear."""
         weight = weights[0].T if self.transpose else weights[0]
         if self.normalize:
-            weight = weight / weight.square().sum(1, keepdim=True).sqrt()
+            weight = weight / torch.sqrt((weight * weight).sum(1, keepdim=True) + NORM_EPS)
         flat = bottoms[0].flatten(axis_of(self.axis, bottoms[0].ndim))
         return (F.linear(flat, weight, weights[1] if self.bias_term else None),)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Flatten and Gemm where the vector begins at axis 1; Reshape, MatMul and Add elsewhere."""
         x = bottoms[0]
-        axis = axis_of(self.axis, len(emit.shape(x)))
         if self.normalize:
-            length = reduced(emit, "ReduceL2", weights[0], [0 if self.transpose else 1])
+            squares = reduced(emit, "ReduceSum", emit("Mul", [weights[0], weights[0]]), [1])
+            length = emit("Sqrt", [emit("Add", [squares, scalar(emit, NORM_EPS)])])
             weights = [emit("Div", [weights[0], length]), *weights[1:]]
+        axis = axis_of(self.axis, len(emit.shape(x)))
         if axis == 1:
             flat = emit("Flatten", [x], axis=1) if len(emit.shape(x)) != 2 else x
             return (emit("Gemm", [flat, *weights], transB=int(not self.transpose)),)

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from .activation import ReLU
-from .base import Emitter, Layer, Shape, axis_of, scalar
+from .base import Emitter, Layer, LayerFault, Shape, axis_of, scalar
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,33 @@ class ReLU6(Layer):
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Clip."""
         return (emit("Clip", [bottoms[0], scalar(emit, 0), scalar(emit, 6)]),)
+
+
+@dataclass(frozen=True)
+class BReLU(Layer):
+    """DehazeNet's (brelu_layer.cpp): min(max(x, minval), maxval)."""
+
+    minval: float = 0.0
+    maxval: float = 1.0
+
+    message: ClassVar[str] = "brelu_param"
+    note: ClassVar[str] = (
+        "min(max(x, minval), maxval), between 0 and 1 unless brelu_param says otherwise; one GPU version of it "
+        "multiplies what is below 0 by minval instead, which with minval 0 is the same"
+    )
+
+    def validate(self) -> None:
+        """Limits in order."""
+        if self.minval > self.maxval:
+            raise LayerFault(f"minval {self.minval:g} is above maxval {self.maxval:g}")
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """By torch's clamp."""
+        return (torch.clamp(bottoms[0], self.minval, self.maxval),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Clip."""
+        return (emit("Clip", [bottoms[0], scalar(emit, self.minval), scalar(emit, self.maxval)]),)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Layers that normalise and that only forks of Caffe have: BN, Normalize, L2Norm."""
+"""Layers that normalise and that only forks of Caffe have: BN, Normalize, L2Norm, NormL2."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .base import Array, Emitter, Layer, LayerFault, Shape, int64, reduced, scal
 from .normalise import EPS
 
 TINY = float(np.float32(1e-10))
+NORM_EPS = float(np.float32(1e-7))  # NormL2's
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ class BN(_Learned):
 class CuDNNBatchNorm(_Learned):
     """The SENet authors' (GENet, cudnn_batch_norm_layer.cu): batch normalisation with scale and shift in one layer.
 
-    Blobs are scale, shift, mean and variance. In the TEST phase it always takes the trained statistics.
+    Blobs are scale, shift, mean and variance. The TEST phase uses the statistics, whatever `frozen` says.
     """
 
     frozen: bool = False  # of training
-    momentum: float = 0.999  # of training
+    momentum: float = float(np.float32(0.999))  # of training
 
     message: ClassVar[str] = "cudnn_batch_norm_param"
     ignored: ClassVar[frozenset[str]] = Layer.ignored | {"scale_filler"}
@@ -112,6 +113,16 @@ class CuDNNBatchNorm(_Learned):
         "four blobs are scale, shift, mean and variance, as in the SENet authors' GENet; other forks keep others, or "
         "another order"
     )
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any], tops: int = 1) -> Self:
+        """Parameters of the other normalisation belong to another fork's layer."""
+        if "batch_norm_param" in params:
+            raise LayerFault(
+                "its parameters stand in batch_norm_param; GENet's layer of this type has cudnn_batch_norm_param. Is "
+                "it another fork's? If it computes the same from the same blobs, rename the message"
+            )
+        return super().parse(params, tops)
 
 
 @dataclass(frozen=True)
@@ -233,3 +244,32 @@ class L2Norm(Layer):
         length = emit("Sqrt", [emit("Div", [squares, scalar(emit, self.l2_length)])])
         empty = emit("Equal", [squares, scalar(emit, 0)])
         return (emit("Div", [x, emit("Where", [empty, scalar(emit, 1), length])]),)
+
+
+@dataclass(frozen=True)
+class NormL2(Layer):
+    """x / sqrt(sum of x^2 + 1e-7) over each image, nothing learned (normL2_layer.cpp)."""
+
+    in_place: ClassVar[bool] = False
+    note: ClassVar[str] = "x / sqrt(sum of x^2 + 1e-7) over each image, whatever its axes"
+
+    def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        """As the bottom, with four axes: those that it lacks have length 1."""
+        rank = len(bottoms[0])
+        if not 2 <= rank <= 4:
+            raise LayerFault(f"the bottom has shape {times(bottoms[0])}; NormL2 takes two to four axes")
+        return ((*bottoms[0], *(1,) * (4 - rank)),)
+
+    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Divide by the norm."""
+        x = bottoms[0].reshape(*bottoms[0].shape, *(1,) * (4 - bottoms[0].ndim))
+        return (x / torch.sqrt((x * x).sum([1, 2, 3], keepdim=True) + NORM_EPS),)
+
+    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
+        """Unsqueeze, Mul, ReduceSum, Add, Sqrt, Div."""
+        x = bottoms[0]
+        rank = len(emit.shape(x))
+        if rank < 4:
+            x = emit("Unsqueeze", [x, emit.constant(int64(*range(rank, 4)))])
+        squares = reduced(emit, "ReduceSum", emit("Mul", [x, x]), [1, 2, 3])
+        return (emit("Div", [x, emit("Sqrt", [emit("Add", [squares, scalar(emit, NORM_EPS)])])]),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from torch import Tensor
 from .base import Array, Emitter, Layer, LayerFault, Shape, axis_of, int64, reduced, scalar, scaled, times
 
 EPS = float(np.float32(1e-5))
+OF_THE_BATCH = (
+    "use_global_stats: false normalises by the statistics of each batch, so that an image's result depends on the "
+    "images beside it. Set it to true in the prototxt to use the trained statistics"
+)
 
 
 @dataclass(frozen=True)
@@ -21,38 +25,36 @@ class BatchNorm(Layer):
     """Caffe's BatchNorm (batch_norm_layer.cpp): (x - mean) / sqrt(variance + eps), nothing learned.
 
     The file holds sums: blobs 0 and 1 are to be multiplied by 1 / blob 2, or by 0 when blob 2 is 0.
-    In the TEST phase `use_global_stats` is true unless the file says otherwise. With `scale_bias`, or a filler for what
-    it switches on, it is NVIDIA's: see `ScaledBatchNorm`.
+    In the TEST phase `use_global_stats` is true unless the file says otherwise.
+
+    With `scale_bias` it is NVIDIA's (batch_norm_layer.cpp of its fork): (x - mean) / sqrt(variance + eps) * scale +
+    bias, from five blobs: mean, variance, a correction that inference does not use, scale and bias. Nothing is divided
+    by the correction, `eps` is at least 1e-5, and the TEST phase uses the statistics in any case. A filler for scale or
+    bias switches `scale_bias` on.
     """
 
     use_global_stats: bool = True
     moving_average_fraction: float = 0.999  # of training
     eps: float = EPS
     scale_bias: bool = False
-    scale_filler: Mapping[str, Any] | None = None
-    bias_filler: Mapping[str, Any] | None = None
 
     message: ClassVar[str] = "batch_norm_param"
-    ignored: ClassVar[frozenset[str]] = Layer.ignored - {"bias_filler"}
-    weight_names: ClassVar[tuple[str, ...]] = ("mean", "variance")
+    ignored: ClassVar[frozenset[str]] = Layer.ignored | {"scale_filler"}
+    weight_names: ClassVar[tuple[str, ...]] = ("mean", "variance", "scale", "bias")
     statistics: ClassVar[frozenset[str]] = frozenset({"mean", "variance"})
 
     @classmethod
-    def parse(cls, params: Mapping[str, Any], tops: int = 1) -> BatchNorm:
-        """NVIDIA's where its fields say so."""
+    def parse(cls, params: Mapping[str, Any], tops: int = 1) -> Self:
+        """A filler says that there is something to fill."""
         given = params.get(cls.message, {})
-        scaled = given.get("scale_bias") or "scale_filler" in given or "bias_filler" in given
-        if cls is BatchNorm and scaled:
-            return ScaledBatchNorm.parse(params, tops)
+        if "scale_filler" in given or "bias_filler" in given:
+            params = {**params, cls.message: {**given, "scale_bias": True}}
         return super().parse(params, tops)
 
     def validate(self) -> None:
         """Refuse statistics of the batch: what such a net answers for an image depends on the images beside it."""
-        if not self.use_global_stats:
-            raise LayerFault(
-                "use_global_stats: false normalises by the statistics of each batch, so that an image's result depends "
-                "on the images beside it. Set it to true in the prototxt to use the trained statistics"
-            )
+        if not self.use_global_stats and not self.scale_bias:
+            raise LayerFault(OF_THE_BATCH)
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """As the bottom, whose second axis holds the channels."""
@@ -61,22 +63,40 @@ class BatchNorm(Layer):
         return (bottoms[0],)
 
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        """(C,), (C,), (1,): mean, variance and the factor that both are to be divided by."""
+        """(C,), (C,), (1,): mean, variance and the factor that both are to be divided by; then scale and bias."""
         channels = bottoms[0][1]
-        return ((channels,), (channels,), (1,))
+        return ((channels,), (channels,), (1,), *((channels,),) * (2 * self.scale_bias))
 
-    def explain(self, blobs: Sequence[Shape]) -> str:
-        """Five blobs are NVIDIA's."""
-        if len(blobs) != 5:
-            return ""
-        return (
-            ". Five blobs are a BatchNorm's saved by NVIDIA Caffe, which scales and shifts too: with scale_bias: true "
-            "in batch_norm_param it is read so"
-        )
+    def names(self, count: int) -> tuple[str, ...]:
+        """Blob 2 is no array of its own."""
+        return self.weight_names[: 4 if self.scale_bias else 2]
+
+    def is_learned(self, number: int, count: int) -> bool:
+        """Those behind the factor."""
+        return number > 2
+
+    def alike(self, have: Shape, need: Shape) -> bool:
+        """NVIDIA's fork saves 1xCx1x1, and C."""
+        return self.scale_bias and tuple(n for n in have if n != 1) == tuple(n for n in need if n != 1)
+
+    def cause(self, have: Sequence[Shape]) -> str:
+        """NVIDIA's blobs under a prototxt that does not say so."""
+        if not self.scale_bias and len(have) == 5:
+            return (
+                ". They were saved by NVIDIA Caffe, whose BatchNorm scales and shifts as well (mean, variance, "
+                "correction, scale, bias): write scale_bias: true into batch_norm_param, and take out a Scale layer "
+                "behind it that the original prototxt does not have"
+            )
+        if not self.scale_bias and len(have) == 3 and all(len(shape) == 4 for shape in have[:2]):
+            return (
+                ". They were saved by NVIDIA Caffe, which divides by no third blob: save mean and variance with the "
+                "shape C, and a third blob of 1"
+            )
+        return ""
 
     def doubt(self, blobs: Sequence[Array]) -> str:
         """A factor of 0: nothing has been summed up yet."""
-        if blobs[2][0] != 0:
+        if blobs[2][0] != 0 or self.scale_bias:
             return ""
         return (
             "blob 2, which mean and variance are divided by, is 0: Caffe takes both as 0 then. Was it saved before any "
@@ -84,7 +104,9 @@ class BatchNorm(Layer):
         )
 
     def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
-        """Mean and variance in float32, multiplied as Caffe does."""
+        """Mean and variance in float32, multiplied as Caffe does; NVIDIA's as they are."""
+        if self.scale_bias:
+            return (*blobs[:2], *blobs[3:])
         factor = np.float32(blobs[2][0])
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has its own warning
             scale = np.float32(0) if factor == 0 else np.float32(1) / factor
@@ -92,71 +114,29 @@ class BatchNorm(Layer):
 
     def to_blobs(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """Mean and variance as they are, to be divided by a factor of 1."""
-        return (*arrays, np.ones(1, "<f4"))
+        return (*arrays[:2], np.ones(1, "<f4"), *arrays[2:])
+
+    @property
+    def _eps(self) -> float:
+        return max(self.eps, EPS) if self.scale_bias else self.eps
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In Caffe's order: subtract, then divide by the root."""
         x = bottoms[0]
         shape = (-1,) + (1,) * (x.ndim - 2)
-        mean, variance = (weight.reshape(shape) for weight in weights)
-        return ((x - mean) / torch.sqrt(variance + self.eps),)
+        mean, variance, *learned = (weight.reshape(shape) for weight in weights)
+        y = (x - mean) / torch.sqrt(variance + self._eps)
+        return (y * learned[0] + learned[1] if learned else y,)
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """BatchNormalization with scale 1 and shift 0."""
+        """BatchNormalization, with scale 1 and shift 0 where none is learned."""
+        if self.scale_bias:
+            mean, variance, scale, bias = weights
+            return (emit("BatchNormalization", [bottoms[0], scale, bias, mean, variance], epsilon=self._eps),)
         channels = emit.shape(weights[0])[0]
         one = emit.constant(np.ones(channels, np.float32))
         zero = emit.constant(np.zeros(channels, np.float32))
         return (emit("BatchNormalization", [bottoms[0], one, zero, *weights], epsilon=self.eps),)
-
-
-@dataclass(frozen=True)
-class ScaledBatchNorm(BatchNorm):
-    """NVIDIA Caffe's BatchNorm with scale and shift (its batch_norm_layer.cpp): (x - mean) / sqrt(variance + eps) *
-    scale + shift.
-
-    Blobs are mean, variance, a correction of one value, scale and shift. The first two are not divided by the third,
-    and eps is at least 1e-5 (CUDNN_BN_MIN_EPSILON).
-    """
-
-    weight_names: ClassVar[tuple[str, ...]] = ("mean", "variance", "scale", "shift")
-
-    @property
-    def type_name(self) -> str:
-        """Caffe's."""
-        return "BatchNorm"
-
-    def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        """(1, C, 1, 1) each, but for the correction, (1,)."""
-        each = (1, bottoms[0][1], 1, 1)
-        return (each, each, (1,), each, each)
-
-    def doubt(self, blobs: Sequence[Array]) -> str:
-        """Nothing: the correction is not used."""
-        return ""
-
-    def prepare(self, blobs: Sequence[Array]) -> tuple[Array, ...]:
-        """(C,) each, as they are."""
-        return tuple(blobs[i].reshape(-1) for i in (0, 1, 3, 4))
-
-    def names(self, count: int) -> tuple[str, ...]:
-        """Without the correction."""
-        return self.weight_names
-
-    def to_blobs(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        """With a correction of 1."""
-        mean, variance, scale, shift = arrays
-        return mean, variance, np.ones(1, "<f4"), scale, shift
-
-    def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Subtract, divide, multiply, add."""
-        x = bottoms[0]
-        mean, variance, scale, shift = (weight.reshape(-1, *(1,) * (x.ndim - 2)) for weight in weights)
-        return ((x - mean) / torch.sqrt(variance + max(self.eps, EPS)) * scale + shift,)
-
-    def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
-        """BatchNormalization."""
-        mean, variance, scale, shift = weights
-        return (emit("BatchNormalization", [bottoms[0], scale, shift, mean, variance], epsilon=max(self.eps, EPS)),)
 
 
 @dataclass(frozen=True)

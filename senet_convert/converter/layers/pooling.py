@@ -50,9 +50,13 @@ class Windows:
         """Whether the last window lies wholly outside the map."""
         return (self.out - 1) * self.stride - self.pad >= self.size
 
-    def lengths(self) -> list[int]:
-        """Cells of each window, clipped to the padded map: padding counts, what the rounding adds does not."""
+    def lengths(self, padding: bool = True) -> list[int]:
+        """Cells of each window, clipped to the padded map: padding counts, what the rounding adds does not. Without
+        `padding`, clipped to the map.
+        """
         starts = [i * self.stride - self.pad for i in range(self.out)]
+        if not padding:
+            return [min(start + self.kernel, self.size) - max(start, 0) for start in starts]
         return [min(start + self.kernel, self.size + self.after) - start for start in starts]
 
 
@@ -60,7 +64,8 @@ class Windows:
 class Pooling(Layer):
     """MAX and AVE pooling over two spatial axes; Caffe rounds sizes up unless `round_mode` says FLOOR.
 
-    Of forks are `ceil_mode`, which overrules `round_mode`, and a pad for each side, such as `pad_t`.
+    Of forks are `ceil_mode`, which overrules `round_mode`, a pad for each side, such as `pad_t`, and the average over
+    the cells of the map alone, AVE_EXC_PAD (Synopsys).
     A second top of MAX pooling says where in its plane each maximum stands, as h * W + w: the first of equal ones, and
     -1 for an empty window, and for one of NaN and -inf alone, see `floored`.
     """
@@ -93,7 +98,7 @@ class Pooling(Layer):
 
     def validate(self) -> None:
         """Caffe's own checks of what excludes what."""
-        if self.pool not in ("MAX", "AVE"):
+        if self.pool not in ("MAX", "AVE", "AVE_EXC_PAD"):
             raise LayerFault(f"pool: {self.pool} is for training; at inference there is MAX and AVE")
         if self.tops == 2 and self.pool != "MAX":
             raise LayerFault(f"a second top tells where the maxima stand; pool: {self.pool} has one top only")
@@ -204,7 +209,8 @@ class Pooling(Layer):
 
     def divisors(self, h: Windows, w: Windows) -> Tensor:
         """(H', W') cells of each window, float64; 0 where one begins just behind the map: Caffe's 0/0 is NaN there."""
-        return torch.outer(*(torch.tensor(side.lengths(), dtype=torch.float64) for side in (h, w)))
+        padding = self.pool == "AVE"
+        return torch.outer(*(torch.tensor(side.lengths(padding), dtype=torch.float64) for side in (h, w)))
 
     def onnx(self, emit: Emitter, bottoms: Sequence[str], weights: Sequence[str]) -> tuple[str, ...]:
         """Always in floor mode, with the pads that give Caffe's windows: ceil_mode differs between runtimes."""
@@ -243,6 +249,8 @@ class Pooling(Layer):
             with np.errstate(invalid="ignore"):
                 outside = np.float32(0) / self.divisors(h, w).numpy().astype(np.float32)
             return emit("Add", [emit("Pad", [inner, emit.constant(_outside(h, w))]), emit.constant(outside)])
+        if self.pool == "AVE_EXC_PAD":
+            return emit("AveragePool", [x], pads=begins + ends, count_include_pad=0, **shape)
         if all(side.end <= side.after for side in (h, w)):  # every divisor is the whole kernel
             return emit("AveragePool", [x], pads=begins + ends, count_include_pad=1, **shape)
         if any(begins + after):  # padding counts, so it becomes part of the map; what the rounding adds does not count

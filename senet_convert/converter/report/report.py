@@ -127,17 +127,16 @@ def parameters(graph: Graph) -> dict[str, tuple[int, int]]:
     found = {}
     for want in graph.wanted:
         learned = fixed = 0
-        names = want.layer.names(len(want.shapes))
         for i, shape in enumerate(want.shapes):
             shared = want.specs[i].name if i < len(want.specs) else ""
             if shared in seen:
                 continue
             if shared:
                 seen.add(shared)
-            if want.layer.statistics and not (i < len(names) and names[i] not in want.layer.statistics):
-                fixed += prod(shape)  # a blob that gets no name of its own, as BatchNorm's factor, is one too
-            else:
+            if want.layer.is_learned(i, len(want.shapes)):
                 learned += prod(shape)
+            else:
+                fixed += prod(shape)
         found[want.name] = (learned, fixed)
     return found
 

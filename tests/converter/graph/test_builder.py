@@ -259,3 +259,82 @@ def test_wide_networks_do_not_take_the_square_of_their_time(tmp_path: Path) -> N
 def test_faults_in_layers_that_are_dropped_do_not_matter(tmp_path: Path) -> None:
     text = SE_NET + 'layer { name: "a" type: "Accuracy" bottom: "fc" bottom: "data" top: "x" accuracy_param { z: 1 } }'
     assert graph(tmp_path, text).outputs == ("prob",)
+
+
+def refused(folder: Path, layers: str) -> list[str]:
+    with pytest.raises(GraphError) as caught:
+        graph(folder, INPUT + layers)
+    return str(caught.value).splitlines()
+
+
+def test_an_unknown_type_is_told_once_with_the_way_out(tmp_path: Path) -> None:
+    """Not once for its message, and once more for itself; nor with all the types that there are."""
+    text = "".join(
+        f'layer {{ name: "w{i}" type: "Frobnicate" bottom: "data" top: "w{i}" frobnicate_param {{ x: 1 }} }}\n'
+        for i in range(3)
+    )
+    first, second = refused(tmp_path, text)
+    assert first.endswith(
+        "layer type 'Frobnicate' is not supported: layer 'w0' (line 2), layer 'w1' (line 3), layer 'w2' (line 4)"
+    )
+    assert second == (
+        "Supported layer types stand in docs/layers.md. Others can be added from outside, by a class each (--layers "
+        "FILE.py): see docs/custom_layers.md."
+    )
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ("convolution_param { num_output: 2 kernel_sizes: 3 }", "unknown field 'kernel_sizes' of ConvolutionParameter"),
+        ("convolution_param { num_output: 2 kernel_size: 30 }", "kernel 30x30"),
+        ("convolution_param { num_output: 2 kernel_size: 1 } botom: 'data'", "unknown field 'botom'"),
+    ],
+)
+def test_of_a_misspelt_type_the_other_fault_is_told_too(tmp_path: Path, second: str, words: str) -> None:
+    lines = refused(
+        tmp_path,
+        f'layer {{ name: "w" type: "Convolutoin" bottom: "data" top: "w"\n {second} }}\n' + relu("r", "w", "r"),
+    )
+    assert "2 problems" in lines[0]
+    assert any(words in line and "line" in line for line in lines[1:])
+    assert any(
+        "'Convolutoin' is not supported: layer 'w' (line 2); did you mean 'Convolution' or" in line for line in lines
+    )
+
+
+def test_a_fault_behind_a_misspelt_type_is_told_too(tmp_path: Path) -> None:
+    text = 'layer { name: "p" type: "Poolling" bottom: "data" top: "p" pooling_param { kernel_size: 1 } }\n'
+    text += 'layer { name: "s" type: "Slice" bottom: "p" top: "a" top: "b" slice_param { slice_point: 90 } }\n'
+    lines = refused(tmp_path, text)
+    assert any("'Poolling' is not supported: layer 'p' (line 2); did you mean 'Pooling'" in line for line in lines)
+    assert any("layer 's' (line 3): slice_point 90" in line for line in lines)
+
+
+def test_statistics_of_batches_are_refused_in_one_line(tmp_path: Path) -> None:
+    text, below = "", "data"
+    for i in range(53):
+        text += f'layer {{ name: "bn{i}" type: "BatchNorm" bottom: "{below}" top: "bn{i}" '
+        text += "batch_norm_param { use_global_stats: false } }\n"
+        below = f"bn{i}"
+    (line,) = refused(tmp_path, text)
+    assert line.count("use_global_stats: false") == 1
+    assert "Set it to true in the prototxt" in line
+    assert "(53 layers: 'bn0' (line 2), 'bn1' (line 3)," in line
+    assert "'bn52' (line 54))" in line
+
+
+def test_python_layers_say_what_they_run_and_how_to_add_it(tmp_path: Path) -> None:
+    text = (
+        'layer { name: "roi" type: "Python" bottom: "data" top: "rois" '
+        "python_param { module: 'rpn.proposal_layer' layer: 'ProposalLayer' param_str: 'feat_stride' } }\n"
+        'layer { name: "own" type: "Python" bottom: "data" top: "own" python_param { module: "m" layer: "L" } }\n'
+    )
+    _, first, second = refused(tmp_path, text)
+    assert "layer 'roi' (line 2) is Python code, class 'ProposalLayer' of module 'rpn.proposal_layer'" in first
+    assert "param_str 'feat_stride'" in first
+    assert first.endswith("see 'ProposalLayer' in docs/layers.md")
+    assert "class 'L' of module 'm', which only Caffe can run" in second
+    assert "in a class L with message = " in second
+    assert "--layers FILE.py" in second
+    assert second.endswith("see 'Python layers' in docs/custom_layers.md")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from senet_convert.cli import main
 from senet_convert.converter.graph.build import build
 from senet_convert.converter.graph.draft import Options
-from senet_convert.converter.graph.fields import WITHOUT_EFFECT, WITHOUT_EFFECT_AS
+from senet_convert.converter.graph.fields import OTHERWISE, WITHOUT_EFFECT, WITHOUT_EFFECT_AS
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.layers.activation import ReLU
 from senet_convert.errors import GraphError
@@ -79,7 +79,8 @@ def test_fields_without_effect_are_passed_over(tmp_path: Path, field: str) -> No
 @pytest.mark.parametrize(("field", "value"), WITHOUT_EFFECT_AS.items())
 def test_fields_without_effect_with_one_value_only(tmp_path: Path, field: str, value: bool) -> None:
     assert graph(tmp_path, layer_with(field, str(value).lower())).warnings == ()
-    assert f"unknown field '{field.split('.')[1]}'" in refusal(tmp_path, layer_with(field, str(not value).lower()))
+    other = str(not value).lower()
+    assert f"line 3: {field}: {other}: {OTHERWISE[field]}" in refusal(tmp_path, layer_with(field, other))
 
 
 @pytest.mark.parametrize("name", ["pad_type", "pooling_param.pad_type"])

@@ -147,7 +147,8 @@ def test_given_shapes_overrule_the_file(tmp_path: Path) -> None:
 def test_impossible_input_shapes_are_refused(tmp_path: Path) -> None:
     for shape in ((0, 2), (10**6, 10**6)):
         draft, problems = run(tmp_path, INPUT + RELU, Options(input_shapes={"data": shape}))
-        assert problems == [f"input 'data' has the impossible shape {list(shape)}"]
+        assert len(problems) == 1
+        assert problems[0].startswith(f"input 'data' has the impossible shape {list(shape)}")
         assert draft.inputs[0].shape is None  # nothing follows from it
     _, problems = run(tmp_path, INPUT + RELU, Options(input_shapes={"data": (1,) * 100_000}))
     assert problems == ["input 'data' has a shape of 100000 dimensions; Caffe has at most 32"]
@@ -167,3 +168,35 @@ def test_a_net_without_inputs_says_so(tmp_path: Path) -> None:
     assert any("no inputs" in problem for problem in problems)
     with pytest.raises(GraphError, match="no inputs"):
         build(definition(tmp_path, text), None)
+
+
+def test_a_dimension_that_is_left_open_is_to_be_given(tmp_path: Path) -> None:
+    text = 'layer { name: "d" type: "Input" top: "data" input_param { shape { dim: -1 dim: 3 dim: -1 dim: 64 } } }\n'
+    _, problems = run(tmp_path, text + RELU)
+    assert problems == [
+        "input 'data' has the impossible shape [-1, 3, -1, 64]: Caffe has no dimension below 1. Give it, for example "
+        "--input-shape data=1,3,224,64 (in Python: input_shapes); the batch stays free where the network allows it"
+    ]
+
+
+CONV = (
+    'layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 1 kernel_size: 1 } }\n'
+)
+SUM = 'layer { name: "s" type: "Eltwise" bottom: "c" bottom: "BLOB" top: "s" }\n'
+
+
+@pytest.mark.parametrize(
+    ("blob", "example"), [("label", "1"), ("my_labels", "1"), ("im_info", "1,3"), ("rois", "300,5"), ("other", "1,10")]
+)
+def test_examples_of_shapes_fit_the_input(tmp_path: Path, blob: str, example: str) -> None:
+    text = f'input: "x" input: "{blob}"\n' + CONV + SUM.replace("BLOB", blob)
+    _, (first, second) = run(tmp_path, text)
+    assert "for example --input-shape x=1,3,224,224 (in Python" in first
+    assert f"for example --input-shape {blob}={example} (in Python" in second
+
+
+def test_a_network_of_parameters_alone_says_so(tmp_path: Path) -> None:
+    text = 'layer { name: "w" type: "Parameter" top: "w" parameter_param { shape { dim: 2 } } }\n'
+    _, (problem,) = run(tmp_path, text + RELU.replace("data", "w"))
+    assert "it has no inputs" in problem
+    assert "comes from Parameter layers alone ('w') and is the same every time" in problem

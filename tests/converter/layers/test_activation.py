@@ -118,8 +118,20 @@ def test_prelu_has_a_slope_per_channel_or_one(one: One, shape: tuple[int, ...], 
 
 
 def test_what_no_layer_can_be(refusal: Refusal) -> None:
-    assert "min 2 is above max 1" in refusal("Clip", "clip_param { min: 2 max: 1 }", (2, 3))
     assert "clip_param lacks max, min, which has no default" in refusal("Clip", "", (2, 3))
     assert "relu6 with negative_slope 0.5" in refusal("ReLU", "relu_param { relu6: true negative_slope: 0.5 }", (2, 3))
     assert "negative_slope is inf" in refusal("ReLU", "relu_param { negative_slope: inf }", (2, 3))
     assert "PReLU needs at least two axes" in refusal("PReLU", "", (2,))
+
+
+def test_clip_takes_the_upper_limit_first(one: One, unsound: One) -> None:
+    """std::max(min, std::min(x, max)): with min above max everything is min, NaN too."""
+    x = normal(2, 3, 4) * 3
+    found = one("Clip", "clip_param { min: 2 max: -1 }", x)
+    found.check_exactly("y0", np.full(x.shape, 2))
+    assert found.graph.warnings == (
+        "clip_param has min 2 above max -1: as in Caffe every value becomes 2. Is that meant? Layers 'layer'",
+    )
+    x[0, 0] = np.nan
+    unsound("Clip", "clip_param { min: 2 max: -1 }", x).check_exactly("y0", np.full(x.shape, 2))
+    assert one("Clip", "clip_param { min: -1 max: 2 }", x * 0).graph.warnings == ()

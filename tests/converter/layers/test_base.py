@@ -70,6 +70,13 @@ def test_arrays_become_blobs_again() -> None:
     assert [list(array) for array in BatchNorm().prepare(again)] == [[1.5, 2.5], [1, 2]]
 
 
+def test_arrays_of_nvidias_batch_norm_become_blobs_again() -> None:
+    """The correction, which nothing computes with, is a 1."""
+    blobs = [np.array([number, number], "<f4") for number in range(5)]
+    again = BatchNorm(scale_bias=True).to_blobs(BatchNorm(scale_bias=True).prepare(blobs))
+    assert [list(blob) for blob in again] == [[0, 0], [1, 1], [1], [3, 3], [4, 4]]
+
+
 def test_classifiers_say_where_the_classes_stand() -> None:
     assert InnerProduct(num_output=3).class_axis((3, 7)) == 0
     assert InnerProduct(num_output=3, transpose=True).class_axis((7, 3)) == 1

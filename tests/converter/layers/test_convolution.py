@@ -394,10 +394,25 @@ def test_an_inner_product_has_outputs(refusal: Refusal, transpose: str) -> None:
     assert "num_output is 0; it must be at least 1" in refusal("InnerProduct", params, (2, 3))
 
 
-@pytest.mark.parametrize("transpose", [False, True])
-def test_inner_product_with_weights_of_length_one(one: One, transpose: bool) -> None:
-    x, weight, bias = normal(3, 5), normal(4, 5, seed=1), normal(4, seed=2)
-    stored = weight.T.copy() if transpose else weight
-    params = f"num_output: 4 normalize: true transpose: {str(transpose).lower()}"
-    rows = weight.astype(np.float64) / np.sqrt((weight.astype(np.float64) ** 2).sum(1, keepdims=True))
-    one("InnerProduct", f"inner_product_param {{ {params} }}", x, blobs=[stored, bias]).check("y0", x @ rows.T + bias)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((3, 5), 1), ((2, 3, 2, 2), 1), ((2, 3, 5), 2)])
+def test_inner_product_with_rows_of_length_1(one: One, shape: tuple[int, ...], axis: int, bias: bool) -> None:
+    """The loop of ArcFace's Caffe: each row over the root of its squares' sum and 1e-6."""
+    x = normal(*shape)
+    k = int(np.prod(shape[axis:]))
+    weight, shift = normal(4, k, seed=1), normal(4, seed=2)
+    weight[1] *= np.float32(1e-3)  # 1e-6 counts here
+    weight[2] = 0
+    flat = x.reshape(*shape[:axis], k).astype(np.float64)
+    expected = np.zeros((*shape[:axis], 4))
+    for n, row in enumerate(weight.astype(np.float64)):
+        expected[..., n] = flat @ (row / (row @ row + 1e-6) ** 0.5) + (shift[n] if bias else 0)
+    params = f"num_output: 4 axis: {axis} normalize: true bias_term: {str(bias).lower()}"
+    found = one("InnerProduct", f"inner_product_param {{ {params} }}", x, blobs=[weight, shift][: 1 + bias])
+    found.check("y0", expected)
+    np.testing.assert_array_equal(found.graph.accounts.arrays["layer/weight"], weight)
+
+
+def test_inner_product_normalises_rows_only(refusal: Refusal) -> None:
+    message = refusal("InnerProduct", "inner_product_param { num_output: 4 normalize: true transpose: true }", (2, 3))
+    assert "normalize with transpose" in message

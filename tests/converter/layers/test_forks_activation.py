@@ -54,3 +54,14 @@ def test_the_meaning_is_told_where_forks_disagree(one: One, kind: str) -> None:
     (warning,) = one(kind, "", X).graph.warnings
     assert warning.startswith(f"layer type {kind}: ")
     assert "some forks" in warning
+
+
+@pytest.mark.parametrize(("params", "low", "high"), [("", 0, 1), ("minval: -0.5 maxval: 2", -0.5, 2)])
+def test_brelu(one: One, params: str, low: float, high: float) -> None:
+    x = normal(2, 3, 4) * 3
+    expected = np.vectorize(lambda value: min(max(value, low), high))(x)
+    one("BReLU", f"brelu_param {{ {params} }}", x).check_exactly("y0", expected)
+
+
+def test_brelu_has_its_limits_in_order(refusal: Refusal) -> None:
+    assert "minval 2 is above maxval 1" in refusal("BReLU", "brelu_param { minval: 2 }", (2, 3))

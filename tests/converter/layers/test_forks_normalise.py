@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.errors import GraphError, WeightsError
+from senet_convert.errors import GraphError
 
 from .running import One, Refusal, f32, layer, network, normal
 
@@ -43,9 +43,16 @@ def test_bn_with_two_blobs(one: One, shape: tuple[int, ...]) -> None:
     assert any("SegNet" in warning for warning in found.graph.warnings)
 
 
+GENETS = "scale_filler { type: 'constant' value: 1 } bias_filler { value: 0 }"
+
+
 @pytest.mark.parametrize(
     ("params", "eps"),
-    [("", 1e-5), ("eps: 0.001 momentum: 0.9 scale_filler { value: 1 }", 1e-3)],
+    [
+        ("", 1e-5),
+        (f"frozen: false momentum: 0.95 {GENETS}", 1e-5),
+        (f"frozen: true eps: 0.001 {GENETS}", 1e-3),
+    ],
 )
 def test_batch_norm_of_cudnn(one: One, params: str, eps: float) -> None:
     found = one("CuDNNBatchNorm", f"cudnn_batch_norm_param {{ {params} }}", X, blobs=BLOBS)
@@ -53,36 +60,9 @@ def test_batch_norm_of_cudnn(one: One, params: str, eps: float) -> None:
     assert any("other forks keep others" in warning for warning in found.graph.warnings)
 
 
-NVIDIAS = [MEAN.reshape(1, 5, 1, 1), VARIANCE.reshape(1, 5, 1, 1), np.full(1, 3, "<f4"), *BLOBS[:2]]
-
-
-@pytest.mark.parametrize(
-    ("params", "eps"),
-    [
-        ("scale_bias: true", 1e-5),
-        ("scale_filler { value: 1 } eps: 1e-7", 1e-5),
-        ("bias_filler { value: 0 } eps: 0.01", 0.01),
-    ],
-)
-def test_batch_norm_of_nvidia(one: One, params: str, eps: float) -> None:
-    """The correction divides nothing; eps is never below cuDNN's."""
-    found = one("BatchNorm", f"batch_norm_param {{ {params} }}", X, blobs=NVIDIAS)
-    found.check("y0", normalised(X, eps))
-    again = found.graph.nodes[0].layer.to_blobs([MEAN, VARIANCE, SCALE, SHIFT])
-    assert [blob.size for blob in again] == [5, 5, 1, 5, 5]
-
-
-def test_five_blobs_under_a_stock_batch_norm_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError) as caught:
-        network(tmp_path, layer("BatchNorm"), {"x0": X}, {"layer": NVIDIAS})
-    for words in (
-        "layer 'layer' (BatchNorm",
-        "5 blobs",
-        "the network needs 3",
-        "saved by NVIDIA Caffe",
-        "scale_bias: true",
-    ):
-        assert words in str(caught.value)
+def test_batch_norm_of_cudnn_of_another_fork_is_refused(refusal: Refusal) -> None:
+    message = refusal("CuDNNBatchNorm", "batch_norm_param { eps: 0.001 }", SHAPE)
+    assert "its parameters stand in batch_norm_param; GENet's layer of this type has cudnn_batch_norm_param" in message
 
 
 def test_statistics_of_the_batch_are_refused(refusal: Refusal) -> None:
@@ -156,3 +136,16 @@ def test_an_l2_norm_with_weights_is_another_layer(tmp_path: Path) -> None:
     assert network(tmp_path, layer("L2Norm"), inputs, {}).accounts.arrays == {}
     with pytest.raises(GraphError, match=r"layer 'layer' \(L2Norm\): weights holds blobs for it, but .* learns\?"):
         network(tmp_path, layer("L2Norm"), inputs, {"layer": [SCALE]})
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (2, 4, 3), (2, 4, 3, 5)])
+def test_norm_l2(one: One, shape: tuple[int, ...]) -> None:
+    x = normal(*shape)
+    x[0] *= np.float32(1e-4)  # 1e-7 counts here
+    x[1] = 0
+    expected = np.stack([image / np.sqrt((image.astype(np.float64) ** 2).sum() + 1e-7) for image in x])
+    one("NormL2", "", x).check("y0", expected.reshape(*shape, *(1,) * (4 - len(shape))))
+
+
+def test_norm_l2_takes_up_to_four_axes(refusal: Refusal) -> None:
+    assert "NormL2 takes two to four axes" in refusal("NormL2", "", (2, 3, 4, 5, 6))

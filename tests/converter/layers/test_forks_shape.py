@@ -169,19 +169,3 @@ def test_what_no_upsample_can_be(refusal: Refusal) -> None:
     assert "need the places as a second bottom" in refusal("Upsample", "upsample_param { pad_out_h: true }", shape)
     assert "places alike" in refusal("Upsample", "", shape, (2, 3, 4, 4))
     assert "places alike" in refusal("Upsample", "", (2, 3))
-
-
-def test_transpose_reverse_and_crops_from_both_ends(one: One, refusal: Refusal) -> None:
-    x = normal(2, 5, 4, 7)
-    one("Transpose", "transpose_param { dim: 3 dim: 2 dim: 0 dim: 1 }", x).check_exactly("y0", x.transpose(3, 2, 0, 1))
-    one("Reverse", "reverse_param { axis: -1 }", x).check_exactly("y0", x[..., ::-1])
-    one("Reverse", "", x).check_exactly("y0", x[::-1])
-    sizes = "crop_size: 0 crop_size: 1 crop_size: 0 crop_size: 3"
-    one("CropCenter", f"crop_center_param {{ {sizes} }}", x).check_exactly("y0", x[:, 1:4, :, 3:4])
-    one("CropCenter", "crop_center_param { crop_size: 0 crop_size: 0 }", x[:, :, 0, 0]).check_exactly(
-        "y0", x[:, :, 0, 0]
-    )
-    assert "does not name each of the 4 axes" in refusal("Transpose", "transpose_param { dim: 0 dim: 1 }", x.shape)
-    assert "out of range" in refusal("Reverse", "reverse_param { axis: 4 }", x.shape)
-    assert "1 crop_size for the 2 axes" in refusal("CropCenter", "crop_center_param { crop_size: 0 }", (2, 5))
-    assert "leaves nothing" in refusal("CropCenter", "crop_center_param { crop_size: 1 crop_size: 0 }", (2, 5))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from senet_convert.converter.layers.normalise import BatchNorm
 from senet_convert.errors import GraphError
 
 from .running import One, Refusal, f32, normal, run
@@ -208,3 +209,57 @@ def test_softmax_saturates(one: One) -> None:
 
 def test_softmax_along_an_axis_that_is_not_there(refusal: Refusal) -> None:
     assert "axis 2 is out of range for a blob of 2 axes" in refusal("Softmax", "softmax_param { axis: 2 }", (2, 3))
+
+
+def nvidias(channels: int, correction: float = 1.0) -> list[np.ndarray]:
+    """mean, variance, correction, scale, bias, as NVIDIA Caffe saves them."""
+    mean, variance, scale, bias = (normal(1, channels, 1, 1, seed=seed) for seed in (1, 2, 3, 4))
+    return [mean, np.abs(variance) + np.float32(0.1), f32([correction]), scale, bias]
+
+
+@pytest.mark.parametrize(
+    ("params", "eps"),
+    [
+        ("scale_bias: true", 1e-5),
+        ("scale_bias: true eps: 0.001 use_global_stats: false", 1e-3),
+        ("scale_bias: true eps: 1e-9", 1e-5),
+        ("scale_filler { value: 1 }", 1e-5),
+        ("bias_filler { value: 0 }", 1e-5),
+        ("scale_bias: false scale_filler { value: 1 } bias_filler { value: 0 }", 1e-5),
+    ],
+)
+@pytest.mark.parametrize("correction", [1.0, 0.0, 999.0])
+def test_batch_norm_of_nvidia(one: One, params: str, eps: float, correction: float) -> None:
+    blobs = nvidias(7, correction)
+    blobs[1][0, :2] = np.float32(1e-6)  # eps counts here
+    found = one("BatchNorm", f"batch_norm_param {{ {params} }}", X, blobs=blobs)
+    mean, variance, _, scale, bias = (blob.ravel().astype(np.float64) for blob in blobs)
+    expected = np.empty(SHAPE)
+    for n, c, h, w in np.ndindex(*SHAPE):
+        normal_value = (float(X[n, c, h, w]) - mean[c]) * (variance[c] + float(np.float32(eps))) ** -0.5
+        expected[n, c, h, w] = normal_value * scale[c] + bias[c]
+    found.check("y0", expected)
+    assert found.graph.nodes[0].weights == ("layer/mean", "layer/variance", "layer/scale", "layer/bias")
+    assert found.graph.warnings == ()
+
+
+def test_blobs_of_nvidia_may_have_one_axis(one: One) -> None:
+    found = one("BatchNorm", "batch_norm_param { scale_bias: true }", X, blobs=[blob.ravel() for blob in nvidias(7)])
+    assert found.graph.accounts.arrays["layer/bias"].shape == (7,)
+
+
+def test_blobs_of_nvidia_under_a_stock_prototxt_are_named(one: One) -> None:
+    with pytest.raises(GraphError, match=r"5 blobs .*saved by NVIDIA Caffe.*scale_bias: true into batch_norm_param"):
+        one("BatchNorm", "", X, blobs=nvidias(7))
+    with pytest.raises(GraphError, match="saved by NVIDIA Caffe, which divides by no third blob"):
+        one("BatchNorm", "", X, blobs=nvidias(7)[:3])
+    with pytest.raises(GraphError, match=r"holds 3 blobs .*the network needs 5"):
+        one("BatchNorm", "batch_norm_param { scale_bias: true }", X, blobs=nvidias(7)[:3])
+    with pytest.raises(GraphError, match="holds blobs of shape 1x6x1x1"):
+        one("BatchNorm", "batch_norm_param { scale_bias: true }", X, blobs=nvidias(6))
+
+
+def test_what_nvidias_solver_learns() -> None:
+    layer = BatchNorm(scale_bias=True)
+    assert [layer.is_learned(i, 5) for i in range(5)] == [False, False, False, True, True]
+    assert not any(BatchNorm().is_learned(i, 3) for i in range(3))

@@ -271,3 +271,36 @@ def test_what_no_pyramid_can_be(refusal: Refusal) -> None:
     assert "spp_param lacks pyramid_height" in refusal("SPP", "", (1, 2, 3, 3))
     assert "needs four axes" in refusal("SPP", "spp_param { pyramid_height: 1 }", (1, 2, 3))
     assert "pool: STOCHASTIC" in refusal("SPP", "spp_param { pyramid_height: 1 pool: STOCHASTIC }", (1, 2, 3, 3))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["CEIL", "FLOOR"])
+def test_averages_over_the_map_alone(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    """AVE_EXC_PAD of Synopsys's fork: what padding adds counts for no divisor."""
+    x = normal(2, 2, *size)
+    geometries = [g for g in product(KERNELS, STRIDES, PADS) if possible(size, *g, mode)]
+    text = ""
+    for kernel, stride, pad in geometries:
+        shape = f"kernel_size: {kernel} stride: {stride} pad: {pad} round_mode: {mode}"
+        text += f'layer {{ name: "p{kernel}{stride}{pad}" type: "Pooling" bottom: "x" top: "p{kernel}{stride}{pad}" '
+        text += f"pooling_param {{ pool: AVE_EXC_PAD {shape} }} }}\n"
+    found = run(tmp_path, text, {"x": x})
+    for kernel, stride, pad in geometries:
+        rows, columns = (starts(side, kernel, stride, pad, mode) for side in size)
+        expected = np.zeros((2, 2, len(rows), len(columns)))
+        for i, j in np.ndindex(*expected.shape[2:]):
+            top, left = max(rows[i], 0), max(columns[j], 0)
+            bottom, right = min(rows[i] + kernel, size[0]), min(columns[j] + kernel, size[1])
+            cells = x[..., top:bottom, left:right].sum((2, 3), dtype=np.float64)
+            with np.errstate(invalid="ignore"):  # a window outside of the map has 0 cells, or fewer
+                expected[..., i, j] = cells / np.float64((bottom - top) * (right - left))
+        found.check(f"p{kernel}{stride}{pad}", expected)
+
+
+def test_averages_over_the_map_alone_with_a_pad_for_each_side(one: One) -> None:
+    x = normal(1, 2, 5, 6)
+    params = "pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad_t: 0 pad_b: 1 pad_l: 2 pad_r: 1 }"
+    expected = np.zeros((1, 2, 3, 4))
+    for i, j in np.ndindex(3, 4):
+        expected[..., i, j] = x[..., 2 * i : 2 * i + 3, max(2 * j - 2, 0) : 2 * j + 1].mean((2, 3), dtype=np.float64)
+    one("Pooling", params, x).check("y0", expected)
