@@ -52,6 +52,7 @@ TYPES = {
     "TANH": "TanH",
     "THRESHOLD": "Threshold",
     "WINDOW_DATA": "WindowData",
+    "UNPOOLING": "Unpooling",  # of a fork
 }
 
 # Data layers whose parameters once held the transformation; Caffe moves it for the form V1 only.
