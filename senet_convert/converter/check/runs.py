@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..graph.builder import Node
+from ..graph.graph import Node
 from ..graph.graph import Graph
 from ..runner import GraphModule
 
