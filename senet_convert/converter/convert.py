@@ -87,7 +87,7 @@ def convert(
     if prototxt:
         sources.append(identifying(prototxt, "prototxt"))
     progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
-    loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size))
+    loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size, wishes.outputs))
     digests = [source() for source in sources]
     released = any(source.release for source in digests)
     preprocess = _preprocess(loaded, released, wishes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from . import families, runner
 from .families import Match
 from .graph import fixed_filters, resize
 from .graph.build import build
+from .graph.cut import cut
 from .graph.draft import Options
 from .graph.graph import Graph
 
@@ -66,15 +67,17 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def read(caffemodel: Path, prototxt: Path | None, options: Options, size: int | None = None) -> tuple[NetDef, Graph]:
+def read(
+    caffemodel: Path, prototxt: Path | None, options: Options, size: int | None = None, outputs: Sequence[str] = ()
+) -> tuple[NetDef, Graph]:
     """The network's definition and its graph with weights; without a prototxt, the caffemodel defines itself.
 
-    `size` is another one of the input, see `resize`.
+    `size` is another one of the input, see `resize`; `outputs` are all that is asked of it, see `cut`.
     """
     fixed = fixed_filters.weightless(caffemodel, prototxt, options)
     weights, definition = fixed if fixed else read_both(caffemodel, prototxt)
-    net = definition or weights
-    notes = fixed_filters.notes(weights) if fixed else ()
+    net, notes = cut(definition or weights, outputs, options)
+    notes = (*notes, *(fixed_filters.notes(weights) if fixed else ()))
     if size is not None:
         net, options, resized = resize.resized(net, options, size)
         notes = (*notes, *resized)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,6 +46,7 @@ _CLOSING = {"{": "}", "<": ">"}
 _LIMITS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1)}
 _LAYERS = {"LayerParameter", "V1LayerParameter", "V0LayerParameter"}
 SHOWN = 40  # characters of a token in a message
+MAX_VALUES = 10  # of an enum, that a message lists
 MAX_LOOKED_UP = 40  # unknown fields of a file for which like names are sought
 MAX_FAULTS = 20  # values that do not fit, of a file; with that many it is no network
 
@@ -121,8 +122,8 @@ class _Parser:
             self.open.pop()
         return tree
 
-    def _alike(self, name: str, table: Mapping[str, Field]) -> str:
-        """Fields of like names, as many times as a message can show."""
+    def _alike(self, name: str, table: Iterable[str]) -> str:
+        """Which names are like this one, as many times as a message can show."""
         self.looked_up += 1
         return did_you_mean(name, table) if self.looked_up <= MAX_LOOKED_UP else ""
 
@@ -195,8 +196,10 @@ class _Parser:
         number = integer(token.text)
         name = field.names.get(number, token.text) if number is not None else token.text
         if name not in field.values:
-            known = ", ".join(field.values)
-            text = f"field '{field.name}' has no value {_shown(token)}; it has {known}"
+            few = len(field.values) <= MAX_VALUES
+            others = f"{len(field.values)} others{'' if few else self._alike(token.text, field.values)}"
+            known = f"; it has {', '.join(field.values) if few else others}"
+            text = f"field '{field.name}' has no value {_shown(token)}{known}"
             tree.faults.append(Fault(self._line(token.at), text))
         return name
 

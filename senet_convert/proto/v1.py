@@ -52,6 +52,9 @@ TYPES = {
     "TANH": "TanH",
     "THRESHOLD": "Threshold",
     "WINDOW_DATA": "WindowData",
+    # of forks
+    "CROP": "CROP",
+    "UNPOOLING": "Unpooling",
 }
 
 # Data layers whose parameters once held the transformation; Caffe moves it for the form V1 only.

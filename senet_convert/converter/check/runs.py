@@ -21,8 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..graph.builder import Node
-from ..graph.graph import Graph
+from ..graph.graph import Graph, Node
 from ..runner import GraphModule
 
 Array = NDArray[Any]

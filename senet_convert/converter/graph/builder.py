@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import cast
 
@@ -14,27 +14,17 @@ from ...proto.netdef import MAX_AXES, MAX_COUNT
 from ..layers import Layer, LayerFault, View
 from ..layers.base import Shape
 from ..layers.registry import Registry
+from .coordinates import offset
 from .draft import Draft, Dropped
 from .fields import PYTHON, Fields, kind_of, python_class
 from .inputs import DATA
 from .missing import Producers
+from .node import Node
 from .weights import Wanted
 
 RECIPES = frozenset({"ProposalLayer"})  # Python layers that docs/layers.md has a function for
 DROPOUT_RATIO = 0.5  # Caffe's default
 IDENTITIES = {"Split": "Caffe's copy of a blob for several readers", "Dropout": "does nothing in the TEST phase"}
-
-
-@dataclass(frozen=True)
-class Node:
-    """One layer that runs: from values and weights to values, all by name."""
-
-    name: str
-    type: str
-    layer: Layer
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    weights: tuple[str, ...] = ()
 
 
 class Builder:
@@ -218,6 +208,9 @@ class Builder:
             parsed = kind.parse(layer.params, len(layer.tops))
             known = [shape for shape in bottoms if shape is not None]
             if len(known) == len(bottoms):
+                if parsed.by_coordinates:
+                    first, second = (str(value) for value in inputs)
+                    parsed = parsed.shifted(offset(first, second, self.nodes, self.shapes))
                 shapes = parsed.shapes(known)
                 if len(shapes) != len(layer.tops):
                     raise LayerFault(f"{len(layer.bottoms)} bottoms give {len(shapes)} tops, not {len(layer.tops)}")

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..layers.base import Shape, times
-from .builder import Node
 from .draft import Dropped
+from .node import Node
 from .weights import Accounts, Wanted
 
 __all__ = ["Graph", "Node", "describe"]

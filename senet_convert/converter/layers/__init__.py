@@ -23,7 +23,7 @@ from .psroi_pooling import PSROIPooling
 from .recurrent import LSTM, RNN
 from .reduction import ArgMax, Reduction
 from .roi_pooling import ROIPooling
-from .select import Crop, Filter, Slice, Tile
+from .select import CROP, Crop, Filter, Slice, Tile
 from .shape import Flatten, Reshape, View
 from .unpooling import Unpooling, Upsample
 
@@ -39,6 +39,7 @@ LAYERS: dict[str, type[Layer]] = {
     "BatchNorm": BatchNorm,
     "BatchReindex": BatchReindex,
     "Bias": Bias,
+    "CROP": CROP,
     "CReLU": CReLU,
     "Clip": Clip,
     "Concat": Concat,

@@ -140,6 +140,11 @@ class Convolution(Layer):
             for size, k, s, p, end, d in zip(space, kernel, stride, pad, self.after(pad), dilation, strict=True)
         )
 
+    def grid(self, bottom: Shape) -> tuple[tuple[float, float], tuple[float, float]]:
+        """A window's middle cell is the top's."""
+        h, w = ((1 / s, (p - d * (k - 1) / 2) / s) for k, s, p, d in zip(*self.spatial(len(bottom) - 2), strict=True))
+        return h, w
+
     def weights(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(num_output, C / group, kernel...) and (num_output,)."""
         axis = axis_of(self.axis, len(bottoms[0]))

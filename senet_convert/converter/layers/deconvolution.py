@@ -42,6 +42,11 @@ class Deconvolution(_EvenlyPadded):
     The output size is s(H - 1) + d(k - 1) + 1 - 2p.
     """
 
+    def grid(self, bottom: Shape) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The middle of what a cell becomes."""
+        h, w = ((float(s), d * (k - 1) / 2 - p) for k, s, p, d in zip(*self.spatial(len(bottom) - 2), strict=True))
+        return h, w
+
     def out(self, space: Shape, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape) -> Shape:
         """Spatial output size."""
         return tuple(

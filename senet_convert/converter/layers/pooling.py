@@ -181,6 +181,11 @@ class Pooling(Layer):
             found.append(Windows(size, kernel, stride, pad, after, out))
         return found[0], found[1]
 
+    def grid(self, bottom: Shape) -> tuple[tuple[float, float], tuple[float, float]]:
+        """A window's middle cell is the top's."""
+        h, w = ((1 / side.stride, (side.pad - (side.kernel - 1) / 2) / side.stride) for side in self.windows(bottom))
+        return h, w
+
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """(N, C, H, W) -> (N, C, H', W')."""
         h, w = self.windows(bottoms[0])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -123,6 +123,12 @@ class Crop(Layer):
             )
         return ((*x[:axis], *wanted[axis:]),)
 
+    def grid(self, bottom: Shape) -> tuple[tuple[float, float], tuple[float, float]]:
+        """What is cut off lies before the top."""
+        axis = axis_of(self.axis, len(bottom))
+        h, w = ((0,) * axis + self._offsets(len(bottom)))[2:4]
+        return (1.0, -float(h)), (1.0, -float(w))
+
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's narrow."""
         x, wanted = bottoms
@@ -143,6 +149,24 @@ class Crop(Layer):
         else:
             ends = emit.constant(int64(*(a + b for a, b in zip(offsets, shape[axis:], strict=True))))
         return (emit("Slice", [x, starts, ends, axes]),)
+
+
+@dataclass(frozen=True)
+class CROP(Crop):
+    """The FCN fork's CROP, of `layers { type: CROP }`: Crop along height and width, without parameters. The offset
+    follows from where the cells of both bottoms lie on the map that both are computed from.
+    """
+
+    message: ClassVar[str] = ""
+    by_coordinates: ClassVar[bool] = True
+    note: ClassVar[str] = (
+        "the offset is what puts the cells of both bottoms on each other, by the strides and pads of the layers that "
+        "they come from, as in the FCN fork; BVLC's Crop has 0 where the prototxt says nothing"
+    )
+
+    def shifted(self, offset: tuple[int, int]) -> Self:
+        """Along height and width."""
+        return replace(self, axis=2, offset=offset)
 
 
 @dataclass(frozen=True)
