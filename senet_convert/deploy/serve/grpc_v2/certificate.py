@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,32 @@ from ....errors import ConvertError
 
 
 class Certificate:
-    """A chain and its private key, in PEM. gRPC asks at every handshake; what was read last is shown."""
+    """A chain and its private key, in PEM. gRPC asks at every handshake and is told only of what is new.
+
+    Answered with the same certificate each time, gRPC 1.85 builds its TLS context anew at each handshake and loses
+    count of who holds the old one: with a thousand handshakes under way the process ends.
+    """
 
     def __init__(self, chain: Path, key: Path) -> None:
         """Read both. Raises ConvertError."""
         self._files = (chain, key)
-        self._shown = self._read()
+        self._first = self._read()
+        self._new: deque[Any] = deque()
 
     def renew(self) -> None:
         """Read both again. Raises ConvertError; what was shown before still is."""
-        self._shown = self._read()
+        self._new.append(self._read())
 
     def credentials(self) -> Any:
         """As a server takes them."""
-        return grpc.dynamic_ssl_server_credentials(self._shown, lambda: self._shown)
+        return grpc.dynamic_ssl_server_credentials(self._first, self._newest)
+
+    def _newest(self) -> Any:
+        """What was read since gRPC last asked, or None where that still stands."""
+        try:
+            return self._new.popleft()
+        except IndexError:
+            return None
 
     def _read(self) -> Any:
         chain, key = self._files

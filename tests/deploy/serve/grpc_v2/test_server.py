@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trustme
+from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import grpc_v2
@@ -18,6 +23,7 @@ from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.settings import Settings
 from senet_convert.errors import ConvertError
+from tests.deploy.serve.process import Process
 
 from .conftest import Gate
 from .live import PATIENCE, Live, rows, tensor, until
@@ -116,6 +122,37 @@ def test_a_certificate_is_renewed_while_the_server_runs(plus: Path, tmp_path: Pa
             live.server.certificate.renew()
         with live.client(ssl=True, root_certificates=str(root)) as client:
             assert client.is_server_live()
+
+
+@pytest.fixture
+def files() -> Iterator[None]:
+    """This process may open 4,000."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4000:
+        pytest.skip(f"no more than {hard} files may be opened")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("files")
+def test_silent_connections_end_at_their_handshake_and_the_server_stays(plus: Path, tmp_path: Path) -> None:
+    """Each of 1,500 waits in its handshake until its time is up, on both ports, while the certificate is read again."""
+    chain, key, root = write_certificate(tmp_path)
+    options = ["--grpc-port", 0, "--tls-cert", chain, "--tls-key", key, "--no-gates", "--linger", 0]
+    with Process(plus, *options, "--header-timeout", 3) as server, ExitStack() as held:
+        for port in (server.grpc_port, server.port):
+            for _ in range(1500):
+                silent = held.enter_context(socket.socket())
+                silent.setblocking(False)
+                silent.connect_ex(("127.0.0.1", port))
+        for _ in range(4):
+            time.sleep(1)
+            server.hang_up()
+        credentials = {"ssl": True, "root_certificates": str(root)}
+        with InferenceServerClient(f"127.0.0.1:{server.grpc_port}", **credentials) as client:
+            assert client.is_server_live(client_timeout=30)
+        assert server.stop() == 0, server.log
 
 
 def test_a_certificate_that_is_none_is_an_error(tmp_path: Path) -> None:

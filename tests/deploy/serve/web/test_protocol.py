@@ -29,7 +29,7 @@ def server(bundle: Path) -> Iterator[Process]:
 
 def talk(server: Process, *parts: bytes, pause: float = 0.0) -> tuple[int, dict[str, str], bytes]:
     """Send, then read to the end: status, headers, body."""
-    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as client:
         for part in parts:
             try:
                 client.sendall(part)
@@ -264,7 +264,7 @@ def statuses(data: bytes) -> list[int]:
 
 def everything(server: Process, *parts: bytes, pause: float = 0.0) -> bytes:
     """What comes for these until the end."""
-    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as client:
         for part in parts:
             client.sendall(part)
             time.sleep(pause)
