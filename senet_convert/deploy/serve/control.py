@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Collection
 
 from ...errors import ConvertError, listed
-from .faults import BAD, FORBIDDEN, RequestError
-from .hub import Hub
+from .errors import BAD, FORBIDDEN, RequestError
+from .state import Hub
 
 UNLOAD_DEPENDENTS = "unload_dependents"  # no model of ours has any
 

@@ -10,11 +10,11 @@ from typing import Any
 from ...version import __version__
 from ..runtime import providers
 from . import encoded
-from .faults import RequestError
-from .hub import Hub
+from .errors import RequestError
 from .models.repository import READY, Repository, Running
 from .models.served import Served, Spec
 from .models.stats import STAGES, Duration
+from .state import Hub
 
 Json = dict[str, Any]
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .faults import BAD, LATE, NO_IMAGE, RequestError
-from .hub import Hub
+from .errors import BAD, LATE, NO_IMAGE, RequestError
 from .models.inference import BYTES, Question
 from .models.served import Served
+from .state import Hub
 
 Array = NDArray[Any]
 

@@ -26,10 +26,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
-from .hub import Hub
 from .keys import Keys
 from .observe import logs
 from .settings import Settings
+from .state import Hub
 from .web import sockets
 from .web.app import build
 from .web.listener import Listener

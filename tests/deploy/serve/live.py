@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.app import build
 
 

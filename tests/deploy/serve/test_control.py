@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from senet_convert.deploy.serve import control
-from senet_convert.deploy.serve.faults import BAD, FORBIDDEN, UNKNOWN, RequestError
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.errors import BAD, FORBIDDEN, UNKNOWN, RequestError
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 
 from . import toys
 

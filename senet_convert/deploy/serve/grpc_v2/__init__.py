@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ....errors import ConvertError
-from ..hub import Hub
+from ..state import Hub
 
 if TYPE_CHECKING:
     from .server import GrpcServer

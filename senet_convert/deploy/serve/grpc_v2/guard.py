@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 import grpc
 
-from ..faults import (
+from ..context import Account, current
+from ..errors import (
     ABSENT,
     AWAY,
     BAD,
@@ -28,10 +29,9 @@ from ..faults import (
     UNKNOWN,
     RequestError,
 )
-from ..hub import Hub
-from ..observe import account, logs
-from ..observe.account import Account
+from ..observe import logs
 from ..observe.metrics import OTHER
+from ..state import Hub
 from .intake import Form, Intake
 from .peers import Peers, parse
 
@@ -149,7 +149,7 @@ class Guard:
         headers = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         peer = parse(context.peer())
         one = Account.opened(headers.get(REQUEST_ID, ""), peer[0])
-        account.current.set(one)
+        current.set(one)
         started, code, size = time.perf_counter(), grpc.StatusCode.OK, 0
         self._running[call.kind] += 1
         self._last = asyncio.get_running_loop().time()
@@ -224,7 +224,7 @@ class Guard:
 def unexpected(method: str) -> RequestError:
     """What is told of a fault that nobody foresaw: the one that is being handled. The log alone tells it in full."""
     _log.exception("unexpected fault at %s", method)
-    number = account.current.get().id
+    number = current.get().id
     return RequestError(FAULT, f"an unexpected fault of the server; its log tells more of request {number}")
 
 

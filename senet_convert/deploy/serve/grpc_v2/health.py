@@ -9,8 +9,8 @@ from typing import Any
 
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from ..faults import UNKNOWN, RequestError
-from ..hub import Hub
+from ..errors import UNKNOWN, RequestError
+from ..state import Hub
 
 SERVICES = ("", "inference.GRPCInferenceService")  # the server as a whole, and what it is for
 

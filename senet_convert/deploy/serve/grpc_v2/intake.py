@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..faults import AWAY, BAD, TOO_LARGE, RequestError
-from ..hub import Hub
+from ..errors import AWAY, BAD, TOO_LARGE, RequestError
+from ..state import Hub
 from . import wire
 from .peers import Peers
 from .wire import BROKEN, TooManyFieldsError

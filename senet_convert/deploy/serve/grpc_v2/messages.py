@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from .. import encoded
-from ..faults import BAD, LATE, RequestError
+from ..errors import BAD, LATE, RequestError
 from ..models import tensors
 from ..models.inference import Answer, Question, Wanted
 from ..models.repository import Repository

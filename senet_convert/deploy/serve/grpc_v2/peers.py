@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from ..faults import LATE, SLOW, RequestError
+from ..errors import LATE, SLOW, RequestError
 from .connections import Peer
 
 _KNOWN = 16_384  # connections that are remembered for having called; the oldest is forgotten first

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from tritonclient.grpc import service_pb2
 
 from ....errors import ConvertError
-from ..hub import Hub
+from ..state import Hub
 from . import connections, limits
 from .certificate import Certificate
 from .guard import CALLS, PROBES, STREAMS, WATCHERS, Call, Guard

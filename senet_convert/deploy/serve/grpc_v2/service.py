@@ -11,11 +11,10 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from .. import control, describe, encoded
-from ..faults import ABSENT, AWAY, RequestError
-from ..hub import Hub
+from ..context import Account, current
+from ..errors import ABSENT, AWAY, RequestError
 from ..models.inference import infer
-from ..observe import account
-from ..observe.account import Account
+from ..state import Hub
 from . import messages
 from .guard import Behaviour, Refusal, record, unexpected
 from .intake import Form, Intake
@@ -149,8 +148,8 @@ class Service:
         return reader.cancelled()
 
     async def _answer_in_band(self, data: bytes, context: Any) -> bytes:
-        one = Account(client=account.current.get().client)
-        account.current.set(one)
+        one = Account(client=current.get().client)
+        current.set(one)
         started, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
         asked = pb.ModelInferRequest()
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..faults import BAD, TOO_LARGE, RequestError
+from ..errors import BAD, TOO_LARGE, RequestError
 
 FIELDS = 5_000  # most fields of a message, those of its submessages among them
 NUMBERS = 4 * 2**20  # most numbers of variable length; 26 images of 224 x 224 pixels hold as many

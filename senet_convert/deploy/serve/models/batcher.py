@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.session import Run
-from ..faults import AWAY, BUSY, FAULT, LATE, RequestError
-from ..observe import account
+from .. import context
+from ..errors import AWAY, BUSY, FAULT, LATE, RequestError
 from .stats import Stats
 
 Array = NDArray[Any]
@@ -128,7 +128,7 @@ class Batcher:
             raise RequestError(AWAY, "every instance of the model is busy with a run that does not end", _RETRY)
         seconds = min(timeout or self.limits.deadline, self.limits.deadline)
         loop = asyncio.get_running_loop()
-        due = min(loop.time() + seconds, account.current.get().due)
+        due = min(loop.time() + seconds, context.current.get().due)
         item = _Pending(feeds, tuple(outputs), rows, due, loop.create_future())
         self._queue.append(item)
         self.stats.pending += 1
@@ -149,7 +149,7 @@ class Batcher:
         finally:
             self.stats.pending -= 1
         self.stats.answered(time.perf_counter_ns() - item.since, item.waited)
-        account.current.get().ran(item.waited, item.computed)
+        context.current.get().ran(item.waited, item.computed)
         return found
 
     async def close(self, grace: float) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...labels.classes import Classes
-from ..faults import BAD, RequestError
-from ..observe import account
+from .. import context
+from ..errors import BAD, RequestError
 from .repository import Repository
 from .served import Spec
 
@@ -68,7 +68,7 @@ async def infer(repository: Repository, question: Question) -> Answer:
     running = repository.get(question.model, question.version)
     served = running.served
     rows = served.rows(question.inputs)
-    account.current.get().asked(served.name, served.version, rows)
+    context.current.get().asked(served.name, served.version, rows)
     wanted = question.wanted or tuple(Wanted(spec.name) for spec in served.outputs)
     specs = [served.output(one.name) for one in wanted]
     names = tuple(dict.fromkeys(one.name for one in wanted))

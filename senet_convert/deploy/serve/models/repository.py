@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ....errors import ConvertError, listed
-from ..faults import AWAY, BAD, UNKNOWN, RequestError
+from ..errors import AWAY, BAD, UNKNOWN, RequestError
 from . import places
 from .batcher import Batcher, Limits
 from .places import Place, Signature

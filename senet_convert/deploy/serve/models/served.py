@@ -17,7 +17,7 @@ from ...model import Model
 from ...runtime.cores import usable_cores
 from ...runtime.providers import AUTO, Tuning
 from ...runtime.session import Run, Session
-from ..faults import BAD, RequestError
+from ..errors import BAD, RequestError
 from . import places
 from .places import Signature
 

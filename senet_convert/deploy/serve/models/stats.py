@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..faults import AWAY, BUSY, FAULT
+from ..errors import AWAY, BUSY, FAULT
 
 REJECTED, CANCELED, BACKEND, OTHER = "REJECTED", "CANCELED", "BACKEND", "OTHER"  # why requests fail, as Triton says
 REASONS = {BUSY: REJECTED, AWAY: REJECTED, FAULT: BACKEND}

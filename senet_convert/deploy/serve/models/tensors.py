@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..faults import BAD, RequestError
+from ..errors import BAD, RequestError
 from .inference import BYTES, Output
 from .served import Spec
 

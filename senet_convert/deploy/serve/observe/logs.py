@@ -18,7 +18,7 @@ from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
 from typing import Any
 
-from .account import Account, current
+from ..context import Account, current
 
 ACCESS = "senet_convert.access"
 WAITING = 10_000  # lines that may wait to be written

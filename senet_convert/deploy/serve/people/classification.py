@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ....errors import ConvertError
 from ...model import Floats, Model, best
-from ..faults import AWAY, FAULT, LATE, NO_IMAGE, TOO_LARGE, RequestError
-from ..hub import Hub
+from .. import context
+from ..errors import AWAY, FAULT, LATE, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.repository import Running
 from ..models.served import Served
-from ..observe import account
+from ..state import Hub
 from .pictures import classifier_of
 from .uploads import Upload
 
@@ -102,7 +102,7 @@ async def prepare(hub: Hub, served: Served, upload: Upload) -> dict[str, Array]:
 async def _with_one_model(hub: Hub, find: Find, uploads: Sequence[Upload]) -> Answer:
     for _ in range(_ATTEMPTS):
         running = find()
-        account.current.get().asked(running.served.name, running.served.version, len(uploads))
+        context.current.get().asked(running.served.name, running.served.version, len(uploads))
         turns = asyncio.Semaphore(max(2, running.served.max_batch))  # so many of one request are in memory at once
         results = await asyncio.gather(
             *(_one(hub, find, running, upload, turns) for upload in uploads), return_exceptions=True

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ....errors import ConvertError
 from ...runtime.cores import usable_cores
 from ...runtime.session import Session
-from ..faults import AWAY, BAD, BUSY, FAULT, RequestError
+from ..errors import AWAY, BAD, BUSY, FAULT, RequestError
 from ..models import places
 from ..models.served import Served
 from ..pools import Pool

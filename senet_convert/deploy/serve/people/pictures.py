@@ -16,7 +16,7 @@ from ...images.apart import TooCostlyError, decode_apart
 from ...images.preprocess import Preprocess
 from ...images.sizes import HugeError, NoPictureError, Size, Unmeasured
 from ...model import Model
-from ..faults import BAD, NO_IMAGE, TOO_LARGE, RequestError
+from ..errors import BAD, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.served import Served
 from ..pools import Pool
 

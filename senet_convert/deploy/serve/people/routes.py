@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from ..faults import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestError
-from ..hub import Hub
+from .. import context
+from ..errors import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestError
 from ..models.repository import Running
 from ..models.served import Served
-from ..observe import account
+from ..state import Hub
 from ..web.asgi import InPieces
 from ..web.operation import Operation, Parameter, json
 from . import classification, schemas, uploads, webpage
@@ -105,7 +105,7 @@ async def _gates(request: Request) -> Response:
     if len(sent.uploads) != 1:
         raise RequestError(BAD, f"{len(sent.uploads)} pictures; gates are shown for one at a time")
     served = _finder(hub, sent.options)().served
-    account.current.get().asked(served.name, served.version, 1)
+    context.current.get().asked(served.name, served.version, 1)
     async with hub.gates.turn():
         await hub.gates.check(served)
         feeds = await classification.prepare(hub, served, sent.uploads[0])

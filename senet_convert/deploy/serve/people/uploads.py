@@ -11,9 +11,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from ....errors import listed
-from ..faults import BAD, NO_IMAGE, WRONG_TYPE, RequestError
-from ..hub import Hub
+from ..errors import BAD, NO_IMAGE, WRONG_TYPE, RequestError
 from ..pools import Steps
+from ..state import Hub
 from ..web import bodies
 
 FORM = "multipart/form-data"

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from ..faults import RequestError
-from ..hub import Hub
+from ..errors import RequestError
 from ..observe import metrics
 from ..people import routes as people
+from ..state import Hub
 from . import guard, openapi, v2
 
 ROUTES = (v2, people, openapi, metrics)  # in this order they are asked for a route

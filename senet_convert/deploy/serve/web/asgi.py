@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..hub import Hub
+from ..state import Hub
 
 _PIECE = 256 * 1024  # bytes
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from ..faults import SLOW, TOO_LARGE, RequestError
-from ..hub import Hub
-from ..observe import account
+from .. import context
+from ..errors import SLOW, TOO_LARGE, RequestError
+from ..state import Hub
 from . import packing
 from .asgi import Guard
 
@@ -90,7 +90,7 @@ class Limits(Guard):
         settings = self.hub.settings
         if expected > settings.max_body:
             raise RequestError(TOO_LARGE, f"the body has {expected} bytes; at most {settings.max_body} are taken")
-        due = min(asyncio.get_running_loop().time() + settings.body_timeout, account.current.get().due)
+        due = min(asyncio.get_running_loop().time() + settings.body_timeout, context.current.get().due)
         length, over = 0, False
 
         async def take() -> Message:
@@ -114,7 +114,7 @@ class Limits(Guard):
         try:
             await self.app(scope, take, send)
         finally:
-            self.hub.release(account.current.get())
+            self.hub.release(context.current.get())
 
 
 def _expected(headers: Iterable[tuple[bytes, bytes]]) -> int:

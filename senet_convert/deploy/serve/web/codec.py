@@ -14,7 +14,7 @@ import orjson
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .. import encoded
-from ..faults import BAD, RequestError
+from ..errors import BAD, RequestError
 from ..models import tensors
 from ..models.inference import Answer, Array, Question, Wanted
 from ..models.served import FREE, Served, Spec

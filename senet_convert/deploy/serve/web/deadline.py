@@ -7,8 +7,8 @@ import asyncio
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from ..faults import LATE, RequestError
-from ..observe import account
+from .. import context
+from ..errors import LATE, RequestError
 from .asgi import Guard
 
 BEGAN = "began"  # in the scope's state: when the head's first byte came, by the loop's clock
@@ -30,7 +30,7 @@ class Deadline(Guard):
             return
         seconds = self.hub.settings.deadline
         began = scope.get("state", {}).get(BEGAN, asyncio.get_running_loop().time())
-        one = account.current.get()
+        one = context.current.get()
         one.due = began + seconds
         taken = False
         try:

@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..faults import FAULT, FORBIDDEN, NO_KEY, RequestError
-from ..hub import Hub
-from ..observe import account, logs
-from ..observe.account import Account
+from .. import context
+from ..context import Account
+from ..errors import FAULT, FORBIDDEN, NO_KEY, RequestError
+from ..observe import logs
+from ..state import Hub
 from .asgi import Guard, headers
 from .bodies import Limits, Unread
 from .deadline import Deadline
@@ -55,7 +56,7 @@ class Identity(Guard):
         """ASGI."""
         address = scope["client"][0] if scope.get("client") else ""
         one = Account.opened(headers(scope).get("x-request-id", ""), address)
-        account.current.set(one)
+        context.current.set(one)
 
         async def give(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -96,7 +97,7 @@ class Record(Guard):
                 path = scope["path"]
                 target = scope.get("raw_path", path.encode()).decode("ascii", "replace")
                 quiet = path in (*PROBES, METRICS) and status < 400
-                logs.access(account.current.get(), "http", f"{scope['method']} {target}", status, took, size, quiet)
+                logs.access(context.current.get(), "http", f"{scope['method']} {target}", status, took, size, quiet)
 
 
 class Trace(Guard):
@@ -141,7 +142,7 @@ class Faults(Guard):
                 raise
             await answer(fault)(scope, receive, send)
         except Exception:
-            number = account.current.get().id
+            number = context.current.get().id
             _log.exception("unexpected fault at %s %s", scope["method"], scope["path"])
             if begun:  # the answer is torn: the connection ends, so that nobody takes it for whole
                 raise

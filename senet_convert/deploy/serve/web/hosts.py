@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from starlette.responses import RedirectResponse
 from starlette.types import Receive, Scope, Send
 
-from ..faults import MISDIRECTED, RequestError
+from ..errors import MISDIRECTED, RequestError
 from .asgi import Guard, headers
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ..faults import BAD, RequestError
+from ..errors import BAD, RequestError
 from ..models.inference import BYTES, Output
 from ..models.served import Spec
 from ..pools import Steps

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from ....version import __version__
-from ..faults import AWAY, BAD, BUSY, FAULT, FORBIDDEN, LATE, NO_IMAGE, NO_KEY, SLOW, TOO_LARGE, UNKNOWN, WRONG_TYPE
+from ..errors import AWAY, BAD, BUSY, FAULT, FORBIDDEN, LATE, NO_IMAGE, NO_KEY, SLOW, TOO_LARGE, UNKNOWN, WRONG_TYPE
 from . import docs
 from .operation import Media, Named, Operation, Parameter, Schema, fields, json
 

@@ -6,7 +6,7 @@ import io
 import re
 import zlib
 
-from ..faults import BAD, TOO_LARGE, RequestError
+from ..errors import BAD, TOO_LARGE, RequestError
 from ..pools import Steps
 
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's word for each packing: gzip's header, zlib's header

@@ -11,11 +11,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from .. import control, describe, encoded
-from ..faults import AWAY, BAD, FAULT, FORBIDDEN, LATE, UNKNOWN, RequestError
-from ..hub import Hub
+from ..errors import AWAY, BAD, FAULT, FORBIDDEN, LATE, UNKNOWN, RequestError
 from ..models import inference
 from ..models.inference import Answer
 from ..pools import drain
+from ..state import Hub
 from . import bodies, codec, json_data, packing
 from . import v2_schemas as schemas
 from .asgi import InPieces

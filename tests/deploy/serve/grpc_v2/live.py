@@ -18,8 +18,8 @@ from tritonclient.utils import np_to_triton_dtype
 
 from senet_convert.deploy.serve import grpc_v2
 from senet_convert.deploy.serve.grpc_v2.server import GrpcServer
-from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 
 Array = NDArray[Any]
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ import pytest
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelMetadataRequest
 from tritonclient.utils import InferenceServerException
 
-from senet_convert.deploy.serve import faults
+from senet_convert.deploy.serve import errors
 from senet_convert.deploy.serve.grpc_v2.guard import CODES, TOLD
 from senet_convert.deploy.serve.grpc_v2.wire import BROKEN
 from senet_convert.deploy.serve.models.places import Place
@@ -36,8 +36,8 @@ def settings(plus: Path, **fields: Any) -> Settings:
 
 
 def test_every_fault_of_this_protocol_has_a_code() -> None:
-    known = {value for name, value in vars(faults).items() if name.isupper() and isinstance(value, int)}
-    only_http = {faults.WRONG_TYPE, faults.NO_IMAGE}
+    known = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
+    only_http = {errors.WRONG_TYPE, errors.NO_IMAGE}
     assert set(CODES) == known - only_http
 
 

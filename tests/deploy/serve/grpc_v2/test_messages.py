@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
-from senet_convert.deploy.serve.faults import BAD, LATE, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import BAD, LATE, UNKNOWN, RequestError
 from senet_convert.deploy.serve.grpc_v2.messages import CONTENTS, question, response
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Output, Question, Wanted
 from senet_convert.deploy.serve.models.places import Place

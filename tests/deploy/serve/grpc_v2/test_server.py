@@ -19,9 +19,9 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import grpc_v2
-from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.errors import ConvertError
 from tests.deploy.serve.process import Process
 
@@ -60,7 +60,7 @@ def test_without_the_packages_the_extra_is_named(missing: str) -> None:
 import asyncio, sys
 sys.modules[{missing!r}] = None
 from senet_convert.deploy.serve import grpc_v2
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.settings import Settings
 from senet_convert.errors import ConvertError
 try:
@@ -75,7 +75,7 @@ except ConvertError as fault:
 def test_nothing_of_grpc_is_loaded_before_it_starts() -> None:
     code = """
 import sys
-import senet_convert.deploy.serve.grpc_v2, senet_convert.deploy.serve.hub
+import senet_convert.deploy.serve.grpc_v2, senet_convert.deploy.serve.state
 print(sorted({"grpc", "grpc_health", "tritonclient"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from senet_convert.deploy.classify import classify
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.serve.faults import FAULT
+from senet_convert.deploy.serve.errors import FAULT
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import DATATYPES, Served
 from senet_convert.deploy.serve.settings import Settings

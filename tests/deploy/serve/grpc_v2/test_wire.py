@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from tritonclient.grpc.service_pb2 import ModelInferRequest, RepositoryModelLoadRequest
 
-from senet_convert.deploy.serve.faults import BAD, TOO_LARGE, RequestError
+from senet_convert.deploy.serve.errors import BAD, TOO_LARGE, RequestError
 from senet_convert.deploy.serve.grpc_v2 import wire
 from senet_convert.deploy.serve.grpc_v2.wire import BROKEN, FIELDS, NUMBERS, TEXT, Weight
 

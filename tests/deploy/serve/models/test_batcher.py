@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from senet_convert.deploy.runtime.session import Run
-from senet_convert.deploy.serve.faults import AWAY, BUSY, FAULT, LATE, RequestError
+from senet_convert.deploy.serve.errors import AWAY, BUSY, FAULT, LATE, RequestError
 from senet_convert.deploy.serve.models.batcher import Array, Batcher, Limits
 from senet_convert.deploy.serve.models.stats import Stats
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from senet_convert.deploy.serve.faults import BAD, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import BAD, UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Question, Wanted, infer
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.repository import Repository

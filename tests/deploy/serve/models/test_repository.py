@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.deploy.serve.faults import AWAY, BAD, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import AWAY, BAD, UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.batcher import Limits
 from senet_convert.deploy.serve.models.inference import Question, infer
 from senet_convert.deploy.serve.models.places import Place

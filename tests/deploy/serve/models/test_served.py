@@ -11,7 +11,7 @@ import pytest
 from senet_convert.deploy.runtime import session as sessions
 from senet_convert.deploy.runtime.providers import Tuning
 from senet_convert.deploy.runtime.session import Run, Session
-from senet_convert.deploy.serve.faults import BAD, RequestError
+from senet_convert.deploy.serve.errors import BAD, RequestError
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Array, Engine, Served, Spec, model_file
 from senet_convert.errors import ConvertError
 from tests.deploy.serve import toys

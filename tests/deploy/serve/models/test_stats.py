@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from senet_convert.deploy.serve.faults import AWAY, BAD, BUSY, FAULT, LATE
+from senet_convert.deploy.serve.errors import AWAY, BAD, BUSY, FAULT, LATE
 from senet_convert.deploy.serve.models.stats import BOUNDS, Spread, Stats
 
 

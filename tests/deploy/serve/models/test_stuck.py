@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from senet_convert.deploy.runtime.session import Run
-from senet_convert.deploy.serve.faults import AWAY, LATE, RequestError
+from senet_convert.deploy.serve.errors import AWAY, LATE, RequestError
 from senet_convert.deploy.serve.models import batcher as room
 from senet_convert.deploy.serve.models.batcher import Batcher, Limits
 from senet_convert.deploy.serve.models.served import Engine, Served

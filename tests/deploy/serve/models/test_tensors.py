@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from senet_convert.deploy.serve.faults import BAD, RequestError
+from senet_convert.deploy.serve.errors import BAD, RequestError
 from senet_convert.deploy.serve.models import tensors
 from senet_convert.deploy.serve.models.inference import BYTES, Output
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Spec

@@ -11,8 +11,9 @@ from contextvars import copy_context
 
 import pytest
 
-from senet_convert.deploy.serve.observe import account, logs
-from senet_convert.deploy.serve.observe.account import Account
+from senet_convert.deploy.serve import context
+from senet_convert.deploy.serve.context import Account
+from senet_convert.deploy.serve.observe import logs
 
 
 def record(message: str, level: int = logging.INFO, **more: object) -> logging.LogRecord:
@@ -63,7 +64,7 @@ def test_a_line_of_an_inference(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_id_of_the_request_that_is_answered() -> None:
     def inside() -> str:
-        account.current.set(Account("an-id"))
+        context.current.set(Account("an-id"))
         return logs.Json().format(record("x"))
 
     assert json.loads(copy_context().run(inside))["request"] == "an-id"

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.serve.faults import AWAY, BAD, BUSY, RequestError
+from senet_convert.deploy.serve.errors import AWAY, BAD, BUSY, RequestError
 from senet_convert.deploy.serve.models.served import Array, Engine, Served
 from senet_convert.deploy.serve.people.excitation import Block
 from senet_convert.deploy.serve.people.gates import Gates, described

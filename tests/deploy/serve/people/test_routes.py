@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from senet_convert.commands.classify import command
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.labels.classes import DEVKIT, Classes
-from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.people import pictures
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from tests.deploy.conftest import paint, write_thousand
 from tests.deploy.serve import toys
 from tests.deploy.serve.asgi import encoded, talk

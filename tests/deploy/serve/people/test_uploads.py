@@ -10,11 +10,11 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartParser
 
-from senet_convert.deploy.serve.faults import RequestError
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.errors import RequestError
 from senet_convert.deploy.serve.people import uploads
 from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from tests.deploy.serve.asgi import talk
 
 FORM = "multipart/form-data; boundary=xx"

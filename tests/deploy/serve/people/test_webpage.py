@@ -8,9 +8,9 @@ from importlib import resources
 import httpx
 import pytest
 
-from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.people import webpage
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from tests.deploy.serve.asgi import talk
 
 PATHS = ("/", *(f"/static/{name}" for name in webpage.FILES))

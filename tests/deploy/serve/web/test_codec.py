@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from senet_convert.deploy.serve.faults import BAD, RequestError
+from senet_convert.deploy.serve.errors import BAD, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Output, Question, Wanted
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Served, Spec
 from senet_convert.deploy.serve.pools import drain

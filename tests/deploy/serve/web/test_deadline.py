@@ -16,13 +16,13 @@ import httpx
 import pytest
 
 from senet_convert.deploy.runtime.cores import usable_cores
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve import context
+from senet_convert.deploy.serve.context import Account
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import Served
-from senet_convert.deploy.serve.observe import account
-from senet_convert.deploy.serve.observe.account import Account
 from senet_convert.deploy.serve.pools import Pool
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.deadline import BEGAN, Deadline
 from tests.deploy.serve import toys
 from tests.deploy.serve.asgi import encoded, talk
@@ -184,14 +184,14 @@ def ask(began: float | None, deadline: float, app: Any) -> list[Any]:
 
     async def go() -> None:
         guard = Deadline(app, Hub(Settings(deadline=deadline, body_timeout=0.2)))
-        token = account.current._var.set(Account())
+        token = context.current._var.set(Account())
         state = {} if began is None else {BEGAN: asyncio.get_running_loop().time() - began}
         try:
             await guard({"type": "http", "path": "/x", "state": state}, send, send)  # type: ignore[arg-type]
         except Exception as fault:
             sent.append(fault)
         finally:
-            account.current._var.reset(token)
+            context.current._var.reset(token)
 
     asyncio.run(go())
     return sent

@@ -17,10 +17,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from senet_convert.deploy.serve.faults import BAD, RequestError
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.errors import BAD, RequestError
 from senet_convert.deploy.serve.observe import logs
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web import guard
 
 KEY = "a-key-of-many-characters"

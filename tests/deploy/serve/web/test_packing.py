@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senet_convert.deploy.serve.faults import BAD, TOO_LARGE, RequestError
+from senet_convert.deploy.serve.errors import BAD, TOO_LARGE, RequestError
 from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.web import packing
 

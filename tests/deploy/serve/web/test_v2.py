@@ -16,10 +16,10 @@ import httpx
 import numpy as np
 import pytest
 
-from senet_convert.deploy.serve.hub import Hub
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web import json_data
 from senet_convert.deploy.serve.web.codec import HEADER
 from senet_convert.version import __version__

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..runtime.cores import usable_cores
-from .faults import AWAY, BUSY, NO_KEY, RequestError
+from . import context
+from .context import Account
+from .errors import AWAY, BUSY, NO_KEY, RequestError
 from .keys import Keys, presented
 from .models.repository import Repository
-from .observe import account
-from .observe.account import Account
 from .observe.metrics import Meters
 from .observe.tracing import Traces
 from .people.gates import Gates
@@ -59,17 +59,17 @@ class Hub:
         name = self.keys.find(key)
         if name is None:
             raise RequestError(NO_KEY, "this API key is not known here")
-        account.current.get().client = name
+        context.current.get().client = name
 
     def limit_rate(self) -> None:
         """Count a request of this client. Raises RequestError: BUSY, it asks more often than it may."""
-        wait = self.rates.wait(account.current.get().client)
+        wait = self.rates.wait(context.current.get().client)
         if wait:
             raise RequestError(BUSY, f"more than {self.rates.rate:g} requests a second; try again in {wait} s", wait)
 
     def hold(self, size: int) -> None:
         """Keep so many more bytes in memory for this request. Raises RequestError: AWAY, all together hold too many."""
-        account.current.get().held += size
+        context.current.get().held += size
         self.held += size
         if self.held > self.settings.max_inflight:
             raise RequestError(AWAY, "too many large requests are being answered; try again", 1)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
-from senet_convert.deploy.serve.observe import account
-from senet_convert.deploy.serve.observe.account import Account
+from senet_convert.deploy.serve import context
+from senet_convert.deploy.serve.context import Account
 
 
 def test_each_task_has_its_own() -> None:
     async def one(name: str) -> str:
-        account.current.set(Account(name))
+        context.current.set(Account(name))
         await asyncio.sleep(0.01)
-        return account.current.get().id
+        return context.current.get().id
 
     async def main() -> list[str]:
         return await asyncio.gather(*(one(str(number)) for number in range(5)))
 
     assert asyncio.run(main()) == ["0", "1", "2", "3", "4"]
-    assert account.current.there() is None
-    assert account.current.get() is not account.current.get()
+    assert context.current.there() is None
+    assert context.current.get() is not context.current.get()
 
 
 def test_several_runs_add_up() -> None:

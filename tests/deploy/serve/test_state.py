@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.faults import AWAY, BUSY, NO_KEY, RequestError
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve import context
+from senet_convert.deploy.serve.context import Account
+from senet_convert.deploy.serve.errors import AWAY, BUSY, NO_KEY, RequestError
 from senet_convert.deploy.serve.models.places import Place
-from senet_convert.deploy.serve.observe import account
-from senet_convert.deploy.serve.observe.account import Account
 from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.state import Hub
 from senet_convert.errors import ConvertError
 
 KEY = "a-key-of-many-characters"
@@ -22,9 +22,9 @@ KEY = "a-key-of-many-characters"
 def one() -> Iterator[Account]:
     """The account of a request that is being answered."""
     made = Account(client="127.0.0.1")
-    token = account.current._var.set(made)
+    token = context.current._var.set(made)
     yield made
-    account.current._var.reset(token)
+    context.current._var.reset(token)
 
 
 def test_a_key_names_the_client(one: Account) -> None:
