@@ -8,7 +8,7 @@ from hashlib import sha256
 from hmac import compare_digest
 
 from ...errors import ConvertError
-from .settings import Settings
+from .settings.settings import Settings
 
 SHORTEST = 16  # characters; what is shorter can be guessed
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ...errors import ConvertError
 from .keys import Keys
 from .observe import logs
-from .settings import Settings
+from .settings.settings import Settings
 from .state import Hub
 from .web import sockets
 from .web.app import build

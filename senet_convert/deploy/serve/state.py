@@ -16,7 +16,7 @@ from .people.gates import Gates
 from .people.pictures import Pictures
 from .pools import Pools
 from .rates import Rates
-from .settings import Settings
+from .settings.settings import Settings
 
 
 class Hub:

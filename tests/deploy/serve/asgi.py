@@ -9,7 +9,7 @@ import cv2
 import httpx
 import numpy as np
 
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.app import build
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.app import build
 

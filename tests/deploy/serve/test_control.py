@@ -10,7 +10,7 @@ import pytest
 
 from senet_convert.deploy.serve import control
 from senet_convert.deploy.serve.errors import BAD, FORBIDDEN, UNKNOWN, RequestError
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 
 from . import toys

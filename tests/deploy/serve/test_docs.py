@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from senet_convert.cli import main
-from senet_convert.deploy.serve.settings import TABLE
+from senet_convert.deploy.serve.settings.settings import TABLE
 from tests.deploy.serve.process import Process
 
 from ...dockerfile import stages

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.deploy.serve.keys import Keys, presented
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.errors import ConvertError
 
 KEY = "a-key-of-many-characters"

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import DATATYPES
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 
 from . import toys
 from .live import Live, serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..settings import Settings
+from ..settings.settings import Settings
 
 STREAMS = 4096  # calls of one connection at the same time; more are refused by HTTP/2 itself, and may be tried again
 HEAD = 16 * 1024  # bytes of metadata of a call, as gRPC has it where nothing is said; each costs more in memory

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ..settings import Settings
+from ..settings.settings import Settings
 from .connections import Connection, Connections
 from .protocol import Guarded, refusal
 

@@ -10,7 +10,7 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from ..settings import Settings
+from ..settings.settings import Settings
 from .acceptor import Acceptor
 from .protocol import Guarded, protocol
 from .sockets import unread

@@ -19,7 +19,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..settings import Settings
+from ..settings.settings import Settings
 from . import strictness
 from .connections import Stage
 from .deadline import BEGAN

@@ -11,7 +11,7 @@ import pytest
 from senet_convert.deploy.runtime.session import Run
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import Array, Served
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 
 from .. import toys
 from .live import Live

@@ -18,7 +18,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from senet_convert.deploy.serve import grpc_v2
 from senet_convert.deploy.serve.grpc_v2.server import GrpcServer
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 
 Array = NDArray[Any]

@@ -18,7 +18,7 @@ from senet_convert.deploy.serve.grpc_v2.guard import CODES, TOLD
 from senet_convert.deploy.serve.grpc_v2.wire import BROKEN
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.observe.logs import ACCESS
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 
 from .live import Live, rows, tensor, until
 

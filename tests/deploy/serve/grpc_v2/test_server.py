@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import grpc_v2
 from senet_convert.deploy.serve.models.places import Place
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.errors import ConvertError
 from tests.deploy.serve.process import Process
@@ -61,7 +61,7 @@ import asyncio, sys
 sys.modules[{missing!r}] = None
 from senet_convert.deploy.serve import grpc_v2
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.errors import ConvertError
 try:
     asyncio.run(grpc_v2.start(Hub(Settings()), "127.0.0.1", 0))

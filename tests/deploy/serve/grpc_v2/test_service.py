@@ -23,7 +23,7 @@ from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.errors import FAULT
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import DATATYPES, Served
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.version import __version__
 
 from .conftest import Gate

@@ -18,7 +18,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from senet_convert.deploy.serve.grpc_v2.service import AHEAD
 from senet_convert.deploy.serve.models.places import Place
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 
 from .conftest import Gate
 from .live import PATIENCE, Live, rows, tensor, until

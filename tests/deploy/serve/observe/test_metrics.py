@@ -11,7 +11,7 @@ from senet_convert.deploy.serve.errors import BUSY, FAULT, LATE
 from senet_convert.deploy.serve.models.repository import Running
 from senet_convert.deploy.serve.models.stats import BOUNDS, Stats
 from senet_convert.deploy.serve.observe.metrics import Meters
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.app import build
 

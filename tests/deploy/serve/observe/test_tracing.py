@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from senet_convert.deploy.serve.models.places import parse
 from senet_convert.deploy.serve.observe.tracing import Traces
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.app import build
 from senet_convert.errors import ConvertError

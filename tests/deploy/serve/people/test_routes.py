@@ -17,7 +17,7 @@ from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.labels.classes import DEVKIT, Classes
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.people import pictures
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from tests.deploy.conftest import paint, write_thousand
 from tests.deploy.serve import toys

@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartParser
 from senet_convert.deploy.serve.errors import RequestError
 from senet_convert.deploy.serve.people import uploads
 from senet_convert.deploy.serve.pools import drain
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from tests.deploy.serve.asgi import talk
 

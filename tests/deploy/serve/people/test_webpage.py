@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from senet_convert.deploy.serve.people import webpage
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from tests.deploy.serve.asgi import talk
 

@@ -170,7 +170,7 @@ def test_files_are_allowed_as_many_as_can_be(bundle: Path) -> None:
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
             "from senet_convert.deploy.serve.server import _allow_files\n"
-            "from senet_convert.deploy.serve.settings import Settings\n"
+            "from senet_convert.deploy.serve.settings.settings import Settings\n"
             "made = [_allow_files(Settings(grpc_port=port)).max_connections for port in (None, 1)]\n"
             "print(*made, resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
         )

@@ -6,7 +6,7 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.app import ROUTES, build
 

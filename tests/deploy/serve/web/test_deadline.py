@@ -21,7 +21,7 @@ from senet_convert.deploy.serve.context import Account
 from senet_convert.deploy.serve.models.places import Place
 from senet_convert.deploy.serve.models.served import Served
 from senet_convert.deploy.serve.pools import Pool
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web.deadline import BEGAN, Deadline
 from tests.deploy.serve import toys

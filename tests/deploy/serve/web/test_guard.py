@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from senet_convert.deploy.serve.errors import BAD, RequestError
 from senet_convert.deploy.serve.observe import logs
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web import guard
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.deploy.serve.web import openapi
 from senet_convert.deploy.serve.web.app import build

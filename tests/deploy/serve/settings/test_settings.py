@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.settings import TABLE, Settings
+from senet_convert.deploy.serve.settings.settings import TABLE, Settings
 
 
 def test_every_setting_has_a_help_and_a_default_that_it_can_read_again() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.config import as_toml, read
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.config import as_toml, read
+from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.errors import ConvertError
 
 PREFIX = "SENET_CONVERT_SERVE_"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConvertError
-from .models import places
-from .models.places import Place
+from ....errors import ConvertError
+from ..models import places
+from ..models.places import Place
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")

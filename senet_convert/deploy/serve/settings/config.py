@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConvertError, Problems
-from ...files import require_file
+from ....errors import ConvertError, Problems
+from ....files import require_file
 from .settings import TABLE, Setting, Settings
 
 _PREFIX = "SENET_CONVERT_SERVE_"
