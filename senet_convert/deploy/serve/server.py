@@ -26,7 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
-from .keys import Keys
+from .access.keys import Keys
 from .observe import logs
 from .settings.settings import Settings
 from .state import Hub

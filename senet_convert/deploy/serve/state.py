@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 from ..runtime.cores import usable_cores
 from . import context
+from .access.keys import Keys, presented
+from .access.rate_limiter import Rates
 from .context import Account
 from .errors import AWAY, BUSY, NO_KEY, RequestError
-from .keys import Keys, presented
 from .models.repository import Repository
 from .observe.metrics import Meters
 from .observe.tracing import Traces
 from .people.gates import Gates
 from .people.pictures import Pictures
 from .pools import Pools
-from .rates import Rates
 from .settings.settings import Settings
 
 

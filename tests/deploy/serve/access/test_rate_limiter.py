@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from senet_convert.deploy.serve import rates
-from senet_convert.deploy.serve.rates import Rates
+from senet_convert.deploy.serve.access import rate_limiter
+from senet_convert.deploy.serve.access.rate_limiter import Rates
 
 
 class Clock:
@@ -42,6 +42,6 @@ def test_no_rate_is_no_limit() -> None:
 
 def test_clients_are_forgotten() -> None:
     limit = Rates(1, clock=Clock())
-    for number in range(rates.CLIENTS + 500):
+    for number in range(rate_limiter.CLIENTS + 500):
         limit.wait(str(number))
-    assert len(limit._known) == rates.CLIENTS
+    assert len(limit._known) == rate_limiter.CLIENTS

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 
-from ...errors import ConvertError
-from .settings.settings import Settings
+from ....errors import ConvertError
+from ..settings.settings import Settings
 
 SHORTEST = 16  # characters; what is shorter can be guessed
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.keys import Keys, presented
+from senet_convert.deploy.serve.access.keys import Keys, presented
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.errors import ConvertError
 
