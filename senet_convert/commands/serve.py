@@ -109,6 +109,6 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
 
 
 def _places(words: tuple[str, ...]) -> Any:
-    from ..deploy.serve.models import places
+    from ..deploy.serve.models import model_paths
 
-    return tuple(places.parse(word) for word in words)
+    return tuple(model_paths.parse(word) for word in words)

@@ -12,7 +12,7 @@ import pytest
 from senet_convert.deploy.serve import describe
 from senet_convert.deploy.serve.errors import UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.inference import Question, infer
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 

@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 

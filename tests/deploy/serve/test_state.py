@@ -10,7 +10,7 @@ import pytest
 from senet_convert.deploy.serve import context
 from senet_convert.deploy.serve.context import Account
 from senet_convert.deploy.serve.errors import AWAY, BUSY, NO_KEY, RequestError
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.errors import ConvertError

@@ -13,7 +13,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.settings.settings import Settings
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ....errors import ConvertError, listed
 from ..errors import AWAY, BAD, UNKNOWN, RequestError
-from . import places
+from . import model_paths
 from .batcher import Batcher, Limits
-from .places import Place, Signature
+from .model_paths import Place, Signature
 from .served import Engine, Served
 from .stats import Stats
 
@@ -194,7 +194,7 @@ class Repository:
         known = self._slots.setdefault(name, {})
         for number in sorted({*found, *known}, key=int):
             slot = known.setdefault(number, _Slot())
-            now = places.signature(found[number]) if number in found else ()
+            now = model_paths.signature(found[number]) if number in found else ()
             settled, slot.seen = now == slot.seen, now
             if now == slot.signature or not settled:
                 continue
@@ -222,7 +222,7 @@ class Repository:
 
     def _look(self) -> dict[str, Place]:
         """The models that lie there now."""
-        found = places.scan(self._root) if self._root else {}
+        found = model_paths.scan(self._root) if self._root else {}
         return {**found, **self._places}
 
     def _answering(self, name: str, number: str, slot: _Slot) -> Running:
@@ -238,7 +238,7 @@ class Repository:
         old = slot.running
         slot.state = READY if old else LOADING
         slot.file = file
-        slot.signature = slot.seen = places.signature(file)
+        slot.signature = slot.seen = model_paths.signature(file)
         try:
             served = await asyncio.to_thread(Served.open, name, number, file, self.engine)
         except Exception as fault:  # whatever is wrong with a file, or onnxruntime says when it first runs

@@ -18,8 +18,8 @@ from ...runtime.cores import usable_cores
 from ...runtime.providers import AUTO, Tuning
 from ...runtime.session import Run, Session
 from ..errors import BAD, RequestError
-from . import places
-from .places import Signature
+from . import model_paths
+from .model_paths import Signature
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ class Served:
     @classmethod
     def open(cls, name: str, version: str, file: Path, engine: Engine) -> Served:
         """Load the ONNX `file` and warm it up: nothing is left to be done by the first request. Raises ConvertError."""
-        signature = places.signature(file)
+        signature = model_paths.signature(file)
         threads = max(1, (engine.threads or usable_cores()) // engine.instances)
         sessions = tuple(
             Session(file, threads, provider=engine.provider, tuning=engine.tuning, spin=engine.spin)

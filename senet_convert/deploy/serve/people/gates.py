@@ -21,7 +21,7 @@ from ....errors import ConvertError
 from ...runtime.cores import usable_cores
 from ...runtime.session import Session
 from ..errors import AWAY, BAD, BUSY, FAULT, RequestError
-from ..models import places
+from ..models import model_paths
 from ..models.served import Served
 from ..pools import Pool
 from . import excitation
@@ -161,7 +161,7 @@ def _look(served: Served) -> tuple[Block, ...]:
 
 
 def _check_unchanged(served: Served) -> None:
-    if places.signature(served.file) != served.signature:
+    if model_paths.signature(served.file) != served.signature:
         raise RequestError(
             AWAY,
             f"model '{served.name}': its file has been replaced since it was loaded; gates can be shown again when the "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.providers import AUTO, PROVIDERS
-from ..models.places import Place
+from ..models.model_paths import Place
 from . import types
 from .types import Kind
 

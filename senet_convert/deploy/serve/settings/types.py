@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import ConvertError
-from ..models import places
-from ..models.places import Place
+from ..models import model_paths
+from ..models.model_paths import Place
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -138,7 +138,7 @@ def _model(value: Any) -> Place:
             raise ValueError(f"a model is a table of path and perhaps name, not of {given}")
         value = f"{_text(value['name'])}={_text(value['path'])}" if "name" in value else _text(value["path"])
     try:
-        return places.parse(_text(value))
+        return model_paths.parse(_text(value))
     except ConvertError as fault:
         raise ValueError(str(fault)) from fault
 

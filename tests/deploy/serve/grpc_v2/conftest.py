@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.deploy.runtime.session import Run
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.served import Array, Served
 from senet_convert.deploy.serve.settings.settings import Settings
 

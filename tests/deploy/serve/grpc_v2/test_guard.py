@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from senet_convert.deploy.serve import errors
 from senet_convert.deploy.serve.grpc_v2.guard import CODES, TOLD
 from senet_convert.deploy.serve.grpc_v2.wire import BROKEN
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.observe.logs import ACCESS
 from senet_convert.deploy.serve.settings.settings import Settings
 

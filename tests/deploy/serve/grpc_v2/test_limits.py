@@ -23,7 +23,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelMetadataReques
 
 from senet_convert.deploy.serve.grpc_v2 import connections, limits
 from senet_convert.deploy.serve.grpc_v2.guard import STREAMS
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.settings.settings import Settings
 
 from . import h2

@@ -12,7 +12,7 @@ from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 from senet_convert.deploy.serve.errors import BAD, LATE, UNKNOWN, RequestError
 from senet_convert.deploy.serve.grpc_v2.messages import CONTENTS, question, response
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Output, Question, Wanted
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import DATATYPES
 

@@ -19,7 +19,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import grpc_v2
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from senet_convert.errors import ConvertError

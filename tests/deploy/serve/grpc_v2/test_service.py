@@ -21,7 +21,7 @@ from senet_convert.deploy.classify import classify
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.errors import FAULT
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.served import DATATYPES, Served
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.version import __version__

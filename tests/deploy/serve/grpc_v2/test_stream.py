@@ -17,7 +17,7 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from senet_convert.deploy.serve.grpc_v2.service import AHEAD
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.settings.settings import Settings
 
 from .conftest import Gate

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from senet_convert.deploy.serve.errors import BAD, UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Question, Wanted, infer
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import Engine
 from tests.deploy.serve import toys

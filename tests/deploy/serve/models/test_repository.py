@@ -16,7 +16,7 @@ import pytest
 from senet_convert.deploy.serve.errors import AWAY, BAD, UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.batcher import Limits
 from senet_convert.deploy.serve.models.inference import Question, infer
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import Engine, Served
 from senet_convert.errors import ConvertError

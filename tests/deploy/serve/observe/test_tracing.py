@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from senet_convert.deploy.serve.models.places import parse
+from senet_convert.deploy.serve.models.model_paths import parse
 from senet_convert.deploy.serve.observe.tracing import Traces
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub

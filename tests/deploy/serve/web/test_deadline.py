@@ -18,7 +18,7 @@ import pytest
 from senet_convert.deploy.runtime.cores import usable_cores
 from senet_convert.deploy.serve import context
 from senet_convert.deploy.serve.context import Account
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.served import Served
 from senet_convert.deploy.serve.pools import Pool
 from senet_convert.deploy.serve.settings.settings import Settings

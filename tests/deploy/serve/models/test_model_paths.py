@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.models.places import Place, parse, scan, signature
+from senet_convert.deploy.serve.models.model_paths import Place, parse, scan, signature
 from senet_convert.errors import ConvertError
 
 
