@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
 from .access.keys import Keys
+from .http import sockets
+from .http.listener import Listener
 from .observe import logs
 from .settings.settings import Settings
 from .state import Hub
-from .web import sockets
 from .web.app import build
-from .web.listener import Listener
 
 if TYPE_CHECKING:
     from .grpc_v2.server import GrpcServer

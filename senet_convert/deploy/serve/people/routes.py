@@ -12,10 +12,10 @@ from starlette.routing import BaseRoute
 
 from .. import context
 from ..errors import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestError
+from ..http.asgi import InPieces
 from ..models.repository import Running
 from ..models.served import Served
 from ..state import Hub
-from ..web.asgi import InPieces
 from ..web.operation import Operation, Parameter, json
 from . import classification, schemas, uploads, webpage
 from .classification import Answer, Find

@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from ....errors import listed
 from ..errors import BAD, NO_IMAGE, WRONG_TYPE, RequestError
+from ..http import bodies
 from ..pools import Steps
 from ..state import Hub
-from ..web import bodies
 
 FORM = "multipart/form-data"
 BYTES = "application/octet-stream"

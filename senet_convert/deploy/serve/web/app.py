@@ -9,10 +9,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from ..errors import RequestError
+from ..http import middleware
 from ..observe import metrics
 from ..people import routes as people
 from ..state import Hub
-from . import guard, openapi, v2
+from . import openapi, v2
 
 ROUTES = (v2, people, openapi, metrics)  # in this order they are asked for a route
 
@@ -22,7 +23,7 @@ def build(hub: Hub) -> Starlette:
     routes: list[BaseRoute] = [route for module in ROUTES for route in module.routes()]
     app = Starlette(
         routes=routes,
-        middleware=guard.middleware(hub),
+        middleware=middleware.middleware(hub),
         exception_handlers={RequestError: _refuse, HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # it would lose the prefix of a proxy
@@ -35,7 +36,7 @@ async def _refuse(_: Request, fault: Exception) -> Response:
     """Faults as the protocol has them: {"error": ...}."""
     if not isinstance(fault, RequestError):
         raise fault
-    return guard.answer(fault)
+    return middleware.answer(fault)
 
 
 async def _no_route(request: Request, fault: Exception) -> Response:

@@ -12,13 +12,14 @@ from starlette.routing import BaseRoute
 
 from .. import control, describe, encoded
 from ..errors import AWAY, BAD, FAULT, FORBIDDEN, LATE, UNKNOWN, RequestError
+from ..http import bodies, compression
+from ..http.asgi import InPieces
 from ..models import inference
 from ..models.inference import Answer
 from ..pools import drain
 from ..state import Hub
-from . import bodies, codec, json_data, packing
+from . import codec, json_data
 from . import v2_schemas as schemas
-from .asgi import InPieces
 from .codec import HEADER, Asked
 from .operation import Endpoint, Media, Operation, Parameter, json
 
@@ -226,10 +227,12 @@ async def _respond(hub: Hub, answer: Answer, asked: Asked, accept: str) -> Respo
     form = codec.encode(answer, asked) if effort <= _BULK else await hub.pools.json.run(codec.encode, answer, asked)
     headers = {} if form.header is None else {HEADER: str(form.header)}
     content = form.content
-    name = packing.chosen(accept, len(content))
+    name = compression.chosen(accept, len(content))
     if name:
         short = len(content) <= _SHORT
-        content = packing.pack(content, name) if short else await hub.pools.packing.run(packing.pack, content, name)
+        content = (
+            compression.pack(content, name) if short else await hub.pools.packing.run(compression.pack, content, name)
+        )
         headers |= {"Content-Encoding": name, "Vary": "Accept-Encoding"}
     return InPieces(content, headers=headers, media_type=_JSON if form.header is None else _BINARY)
 

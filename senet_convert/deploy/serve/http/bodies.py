@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .. import context
 from ..errors import SLOW, TOO_LARGE, RequestError
 from ..state import Hub
-from . import packing
+from . import compression
 from .asgi import Guard
 
 _SMALL = 64 * 1024  # bytes that may be left unread while the connection is kept
@@ -34,7 +34,7 @@ async def read(request: Request, hub: Hub, most: int | None = None) -> bytes:
     encoding = request.headers.get("content-encoding", "")
     if not encoding:
         return found.getvalue()
-    unpacking = packing.unpack(found.getvalue(), encoding, limit)
+    unpacking = compression.unpack(found.getvalue(), encoding, limit)
     return await hub.pools.packing.finish(unpacking, hub.hold, at_once=2)  # all of a short one
 
 

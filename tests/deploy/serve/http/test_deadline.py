@@ -18,12 +18,12 @@ import pytest
 from senet_convert.deploy.runtime.cores import usable_cores
 from senet_convert.deploy.serve import context
 from senet_convert.deploy.serve.context import Account
+from senet_convert.deploy.serve.http.deadline import BEGAN, Deadline
 from senet_convert.deploy.serve.models.model_paths import Place
 from senet_convert.deploy.serve.models.served import Served
 from senet_convert.deploy.serve.pools import Pool
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.deadline import BEGAN, Deadline
 from tests.deploy.serve import toys
 from tests.deploy.serve.asgi import encoded, talk
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from senet_convert.deploy.serve.web import connections
-from senet_convert.deploy.serve.web.connections import Connection, Connections, Stage
+from senet_convert.deploy.serve.http import connections
+from senet_convert.deploy.serve.http.connections import Connection, Connections, Stage
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 

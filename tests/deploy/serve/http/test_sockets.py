@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.web import sockets
+from senet_convert.deploy.serve.http import sockets
 from senet_convert.errors import ConvertError
 
 

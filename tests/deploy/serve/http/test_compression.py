@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senet_convert.deploy.serve.errors import BAD, TOO_LARGE, RequestError
+from senet_convert.deploy.serve.http import compression
 from senet_convert.deploy.serve.pools import drain
-from senet_convert.deploy.serve.web import packing
 
 Pack = Callable[[bytes], bytes]
 PACKERS: dict[str, Pack] = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes, "": bytes}
 
 
 def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
-    return drain(packing.unpack(body, encoding, limit))
+    return drain(compression.unpack(body, encoding, limit))
 
 
 @given(st.binary(), st.integers(1, 50), st.sampled_from(sorted(PACKERS)))
 def test_bodies_are_unpacked_in_steps(body: bytes, step: int, name: str) -> None:
     packed = PACKERS[name](body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "_PIECE", step)
-        patch.setattr(packing, "_GROWTH", step)
+        patch.setattr(compression, "_PIECE", step)
+        patch.setattr(compression, "_GROWTH", step)
         assert unpacked(packed, name.upper(), 1000 + len(body)) == body
 
 
@@ -74,32 +74,32 @@ def test_unknown_packings_are_named() -> None:
     ],
 )
 def test_answers_are_packed_as_asked(accept: str, name: str | None) -> None:
-    assert packing.chosen(accept, 5000) == name
-    assert packing.chosen(accept, 100) is None
+    assert compression.chosen(accept, 5000) == name
+    assert compression.chosen(accept, 100) is None
 
 
 def test_packed_answers_can_be_unpacked() -> None:
     body = b"answer" * 1000
-    assert gzip.decompress(packing.pack(body, "gzip")) == body
-    assert zlib.decompress(packing.pack(body, "deflate")) == body
+    assert gzip.decompress(compression.pack(body, "gzip")) == body
+    assert zlib.decompress(compression.pack(body, "deflate")) == body
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
 def test_a_step_is_short_and_tells_what_it_took(name: str) -> None:
     body = bytes(10_000_000)
-    sizes = list(packing.unpack(PACKERS[name](body), name, len(body)))
+    sizes = list(compression.unpack(PACKERS[name](body), name, len(body)))
     assert max(sizes) <= 2**20
     assert sum(sizes) == len(body)
     assert len(sizes) < 5 * len(body) / 2**20
 
 
 def test_what_follows_a_stream_is_not_looked_at() -> None:
-    steps = packing.unpack(gzip.compress(b"") * 100_000, "gzip", 1000)
+    steps = compression.unpack(gzip.compress(b"") * 100_000, "gzip", 1000)
     assert next(steps) == 0
     with pytest.raises(RequestError, match="something follows"):
         next(steps)
 
 
 def test_few_of_many_choices_are_looked_at() -> None:
-    assert packing.chosen("," * 30_000 + "gzip", 5000) is None
-    assert packing.chosen("x," * 15 + "gzip" + ",x" * 10_000, 5000) == "gzip"
+    assert compression.chosen("," * 30_000 + "gzip", 5000) is None
+    assert compression.chosen("x," * 15 + "gzip" + ",x" * 10_000, 5000) == "gzip"

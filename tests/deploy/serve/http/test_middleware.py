@@ -18,10 +18,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from senet_convert.deploy.serve.errors import BAD, RequestError
+from senet_convert.deploy.serve.http import middleware
 from senet_convert.deploy.serve.observe import logs
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web import guard
 
 KEY = "a-key-of-many-characters"
 
@@ -57,7 +57,7 @@ def toys(settings: Settings) -> tuple[Starlette, Hub]:
         Route("/bad", bad),
         Route("/deaf", deaf, methods=["POST"]),
     ]
-    app = Starlette(routes=routes, middleware=guard.middleware(hub))
+    app = Starlette(routes=routes, middleware=middleware.middleware(hub))
     app.state.hub = hub
     hub.meters.learn(routes)
     return app, hub
@@ -83,7 +83,7 @@ def log() -> Iterator[io.StringIO]:
 
 
 def test_the_order_is_the_one_that_is_needed() -> None:
-    names = [kind.__name__ for kind in guard.GUARDS]
+    names = [kind.__name__ for kind in middleware.GUARDS]
     assert names.index("Identity") == 0  # everything that is said carries the id
     assert names.index("Record") < names.index("Faults")  # refusals are counted
     assert names.index("Unread") < names.index("Faults")  # refusals do not cut off who still sends
@@ -265,7 +265,7 @@ def test_pages_of_other_sites_change_nothing(given: dict[str, str], status: int)
 
 
 def test_refusals_say_when_to_come_again() -> None:
-    answer = guard.answer(RequestError(BAD, "no such thing", 7))
+    answer = middleware.answer(RequestError(BAD, "no such thing", 7))
     assert (answer.status_code, answer.headers["retry-after"]) == (400, "7")
     with client() as caller:
         assert caller.get("/bad").json() == {"error": "no such thing"}
