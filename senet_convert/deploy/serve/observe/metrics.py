@@ -21,7 +21,7 @@ from starlette.types import Scope
 
 from ..models.repository import READY, Repository
 from ..models.stats import BOUNDS, Spread, Stats
-from ..web.operation import Operation
+from ..openapi.operation import Operation
 from . import logs
 
 MODEL = ("model", "version")

@@ -15,8 +15,8 @@ from ..errors import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestErr
 from ..http.asgi import InPieces
 from ..models.repository import Running
 from ..models.served import Served
+from ..openapi.operation import Operation, Parameter, json
 from ..state import Hub
-from ..web.operation import Operation, Parameter, json
 from . import classification, schemas, uploads, webpage
 from .classification import Answer, Find
 from .gates import CLOSED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..web.operation import Named, Schema, fields, items
+from ..openapi.operation import Named, Schema, fields, items
 
 TOP: Schema = {"type": "integer", "minimum": 1, "default": 5}
 BYTES: Schema = {"type": "string", "format": "binary", "description": "a picture's bytes"}

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ..web.operation import Operation
+from ..openapi.operation import Operation
 
 HTML = "text/html"
 FILES = {

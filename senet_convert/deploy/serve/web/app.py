@@ -11,11 +11,12 @@ from starlette.routing import BaseRoute
 from ..errors import RequestError
 from ..http import middleware
 from ..observe import metrics
+from ..openapi import document
 from ..people import routes as people
 from ..state import Hub
-from . import openapi, v2
+from . import v2
 
-ROUTES = (v2, people, openapi, metrics)  # in this order they are asked for a route
+ROUTES = (v2, people, document, metrics)  # in this order they are asked for a route
 
 
 def build(hub: Hub) -> Starlette:

@@ -16,12 +16,12 @@ from ..http import bodies, compression
 from ..http.asgi import InPieces
 from ..models import inference
 from ..models.inference import Answer
+from ..openapi.operation import Endpoint, Media, Operation, Parameter, json
 from ..pools import drain
 from ..state import Hub
 from . import codec, json_data
 from . import v2_schemas as schemas
 from .codec import HEADER, Asked
-from .operation import Endpoint, Media, Operation, Parameter, json
 
 _SHORT = 64 * 1024  # bytes of JSON that are parsed, or of an answer that are packed, at once: in about a millisecond
 _BULK = 1024 * 1024  # bytes of tensors that are copied at once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..describe import Json
 from ..models.served import DATATYPES
-from .operation import Named, Schema, fields, items
+from ..openapi.operation import Named, Schema, fields, items
 
 _WORD = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}

@@ -19,8 +19,8 @@ from senet_convert.cli import main
 from senet_convert.deploy.serve.settings.settings import TABLE
 from tests.deploy.serve.process import Process
 
-from ...dockerfile import stages
-from ...paths import ROOT
+from ....dockerfile import stages
+from ....paths import ROOT
 
 DEPLOY = ROOT / "docs" / "deploy"
 TEXT = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
