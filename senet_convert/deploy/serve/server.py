@@ -35,7 +35,7 @@ from .state import Hub
 from .web.app import build
 
 if TYPE_CHECKING:
-    from .grpc_v2.server import GrpcServer
+    from .v2.grpc.server import GrpcServer
 
 _FILES = 256  # open files besides connections
 _ENOUGH = 65536  # open files: with more, programs that look at each of them become slow
@@ -118,9 +118,9 @@ class Server:
         self._told.set()
 
     async def _start_grpc(self, port: int) -> None:
-        from . import grpc_v2
+        from .v2 import grpc
 
-        self.grpc = await grpc_v2.start(self.hub, self.settings.host, port)
+        self.grpc = await grpc.start(self.hub, self.settings.host, port)
 
     async def _load(self) -> bool:
         """Load the models; false when told to stop before they were there."""

@@ -14,9 +14,9 @@ from ..observe import metrics
 from ..openapi import document
 from ..people import routes as people
 from ..state import Hub
-from . import v2
+from ..v2 import http
 
-ROUTES = (v2, people, document, metrics)  # in this order they are asked for a route
+ROUTES = (http, people, document, metrics)  # in this order they are asked for a route
 
 
 def build(hub: Hub) -> Starlette:
