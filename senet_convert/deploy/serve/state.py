@@ -10,11 +10,11 @@ from .access.keys import Keys, presented
 from .access.rate_limiter import Rates
 from .context import Account
 from .errors import AWAY, BUSY, NO_KEY, RequestError
+from .gates.gates import Gates
 from .models.repository import Repository
 from .observe.metrics import Meters
 from .observe.tracing import Traces
-from .people.gates import Gates
-from .people.pictures import Pictures
+from .pictures import Pictures
 from .pools import Pools
 from .settings.settings import Settings
 

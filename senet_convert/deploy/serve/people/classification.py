@@ -17,8 +17,8 @@ from .. import context
 from ..errors import AWAY, FAULT, LATE, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.repository import Running
 from ..models.served import Served
+from ..pictures import classifier_of
 from ..state import Hub
-from .pictures import classifier_of
 from .uploads import Upload
 
 Array = NDArray[Any]

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 
 from .. import context
 from ..errors import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestError
+from ..gates.gates import CLOSED
 from ..http.asgi import InPieces
 from ..models.repository import Running
 from ..models.served import Served
@@ -19,7 +20,6 @@ from ..openapi.operation import Operation, Parameter, json
 from ..state import Hub
 from . import classification, schemas, uploads, webpage
 from .classification import Answer, Find
-from .gates import CLOSED
 from .uploads import BYTES, FORM
 
 Json = dict[str, Any]

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from senet_convert.commands.classify import command
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.labels.classes import DEVKIT, Classes
+from senet_convert.deploy.serve import pictures
 from senet_convert.deploy.serve.models.model_paths import Place
-from senet_convert.deploy.serve.people import pictures
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from tests.deploy.conftest import paint, write_thousand

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from senet_convert.deploy.serve.people import excitation
-from senet_convert.deploy.serve.people.excitation import Block
+from senet_convert.deploy.serve.gates import excitation
+from senet_convert.deploy.serve.gates.excitation import Block
 from senet_convert.errors import ConvertError
 
 CONVOLUTIONS = "d = Conv(p, w1)  r = Relu(d)  u = Conv(r, w2)"

@@ -23,10 +23,10 @@ from ...runtime.session import Session
 from ..errors import AWAY, BAD, BUSY, FAULT, RequestError
 from ..models import model_paths
 from ..models.served import Served
+from ..pictures import classifier_of
 from ..pools import Pool
 from . import excitation
 from .excitation import Block
-from .pictures import classifier_of
 
 Array = NDArray[Any]
 Json = dict[str, Any]

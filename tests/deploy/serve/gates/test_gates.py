@@ -13,10 +13,10 @@ import pytest
 
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.errors import AWAY, BAD, BUSY, RequestError
+from senet_convert.deploy.serve.gates.excitation import Block
+from senet_convert.deploy.serve.gates.gates import Gates, described
 from senet_convert.deploy.serve.models.served import Array, Engine, Served
-from senet_convert.deploy.serve.people.excitation import Block
-from senet_convert.deploy.serve.people.gates import Gates, described
-from senet_convert.deploy.serve.people.pictures import classifier_of, prepare
+from senet_convert.deploy.serve.pictures import classifier_of, prepare
 from senet_convert.deploy.serve.pools import Pool
 
 CPU = Engine("cpu", threads=1, max_batch=4)

@@ -16,9 +16,9 @@ from PIL import Image
 
 from senet_convert.deploy.images.images import decode, read_image
 from senet_convert.deploy.model import Model
+from senet_convert.deploy.serve import pictures as module
 from senet_convert.deploy.serve.errors import BUSY, NO_IMAGE, TOO_LARGE, RequestError
-from senet_convert.deploy.serve.people import pictures as module
-from senet_convert.deploy.serve.people.pictures import Pictures, prepare
+from senet_convert.deploy.serve.pictures import Pictures, prepare
 from senet_convert.deploy.serve.pools import Pool
 from tests.deploy.serve.asgi import encoded
 

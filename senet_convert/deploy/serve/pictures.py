@@ -10,15 +10,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ....errors import ConvertError
-from ...images import images, sizes
-from ...images.apart import TooCostlyError, decode_apart
-from ...images.preprocess import Preprocess
-from ...images.sizes import HugeError, NoPictureError, Size, Unmeasured
-from ...model import Model
-from ..errors import BAD, NO_IMAGE, TOO_LARGE, RequestError
-from ..models.served import Served
-from ..pools import Pool
+from ...errors import ConvertError
+from ..images import images, sizes
+from ..images.apart import TooCostlyError, decode_apart
+from ..images.preprocess import Preprocess
+from ..images.sizes import HugeError, NoPictureError, Size, Unmeasured
+from ..model import Model
+from .errors import BAD, NO_IMAGE, TOO_LARGE, RequestError
+from .models.served import Served
+from .pools import Pool
 
 Array = NDArray[Any]
 
