@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from ..classify import routes as people
 from ..errors import RequestError
 from ..http import middleware
 from ..observe import metrics
 from ..openapi import document
-from ..people import routes as people
 from ..state import Hub
 from ..v2 import http
 

@@ -8,7 +8,7 @@ from importlib import resources
 import httpx
 import pytest
 
-from senet_convert.deploy.serve.people import webpage
+from senet_convert.deploy.serve.classify import webpage
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
 from tests.deploy.serve.asgi import talk

@@ -10,8 +10,8 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartParser
 
+from senet_convert.deploy.serve.classify import uploads
 from senet_convert.deploy.serve.errors import RequestError
-from senet_convert.deploy.serve.people import uploads
 from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
