@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
 from .access.keys import Keys
+from .app import build
 from .http import sockets
 from .http.listener import Listener
 from .observe import logs
 from .settings.settings import Settings
 from .state import Hub
-from .web.app import build
 
 if TYPE_CHECKING:
     from .v2.grpc.server import GrpcServer

@@ -9,9 +9,9 @@ import cv2
 import httpx
 import numpy as np
 
+from senet_convert.deploy.serve.app import build
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.app import build
 
 Use = Callable[[httpx.AsyncClient, Hub], Awaitable[None]]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from senet_convert.deploy.serve.app import build
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.app import build
 
 
 @dataclass(frozen=True)

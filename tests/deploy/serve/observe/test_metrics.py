@@ -7,13 +7,13 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from senet_convert.deploy.serve.app import build
 from senet_convert.deploy.serve.errors import BUSY, FAULT, LATE
 from senet_convert.deploy.serve.models.repository import Running
 from senet_convert.deploy.serve.models.stats import BOUNDS, Stats
 from senet_convert.deploy.serve.observe.metrics import Meters
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.app import build
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

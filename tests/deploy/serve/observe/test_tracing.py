@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from senet_convert.deploy.serve.app import build
 from senet_convert.deploy.serve.models.model_paths import parse
 from senet_convert.deploy.serve.observe.tracing import Traces
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.app import build
 from senet_convert.errors import ConvertError
 from tests.deploy.serve.process import Process
 

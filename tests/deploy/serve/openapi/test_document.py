@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from senet_convert.deploy.serve.app import build
 from senet_convert.deploy.serve.openapi import document as openapi
 from senet_convert.deploy.serve.openapi.operation import Named, Operation, Parameter
 from senet_convert.deploy.serve.openapi.operation import json as as_json
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.app import build
 
 FILES = ("/static/", "/docs/")  # what pages are made of is no request that anybody else makes
 

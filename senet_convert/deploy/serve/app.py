@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from ..classify import routes as people
-from ..errors import RequestError
-from ..http import middleware
-from ..observe import metrics
-from ..openapi import document
-from ..state import Hub
-from ..v2 import http
+from .classify import routes as people
+from .errors import RequestError
+from .http import middleware
+from .observe import metrics
+from .openapi import document
+from .state import Hub
+from .v2 import http
 
 ROUTES = (http, people, document, metrics)  # in this order they are asked for a route
 

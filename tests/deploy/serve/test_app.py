@@ -6,9 +6,9 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from senet_convert.deploy.serve.app import ROUTES, build
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import Hub
-from senet_convert.deploy.serve.web.app import ROUTES, build
 
 
 def test_no_two_routes_answer_the_same() -> None:
