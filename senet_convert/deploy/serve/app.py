@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from .classify import routes as people
+from .classify import routes as classify
 from .errors import RequestError
 from .http import middleware
 from .observe import metrics
@@ -16,7 +16,7 @@ from .openapi import document
 from .state import Hub
 from .v2 import http
 
-ROUTES = (http, people, document, metrics)  # in this order they are asked for a route
+ROUTES = (http, classify, document, metrics)  # in this order they are asked for a route
 
 
 def build(hub: Hub) -> Starlette:
