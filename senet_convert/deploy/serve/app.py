@@ -1,4 +1,4 @@
-"""The HTTP application: routes of every kind, one way of telling faults, and what guards them all."""
+"""The HTTP application: routes of every kind, one way of telling faults, and the middleware around them all."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .errors import RequestError
 from .http import middleware
 from .observe import metrics
 from .openapi import document
-from .state import Hub
+from .state import ServerState
 from .v2 import http
 
 ROUTES = (http, classify, document, metrics)  # in this order they are asked for a route
 
 
-def build(hub: Hub) -> Starlette:
-    """The application over `hub`; its models are loaded by who runs it."""
+def build(state: ServerState) -> Starlette:
+    """The application over `state`; its models are loaded by who runs it."""
     routes: list[BaseRoute] = [route for module in ROUTES for route in module.routes()]
     app = Starlette(
         routes=routes,
-        middleware=middleware.middleware(hub),
+        middleware=middleware.middleware(state),
         exception_handlers={RequestError: _refuse, HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # it would lose the prefix of a proxy
-    app.state.hub = hub
-    hub.meters.learn(routes)
+    app.state.server = state
+    state.metrics.learn(routes)
     return app
 
 

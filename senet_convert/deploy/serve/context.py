@@ -16,7 +16,7 @@ def _fresh() -> str:
 
 
 @dataclass
-class Account:
+class RequestContext:
     """`client` is the name of the API key, or an address; times in nanoseconds; `rows` are items of an inference."""
 
     id: str = field(default_factory=_fresh)
@@ -30,7 +30,7 @@ class Account:
     due: float = math.inf  # when it must be answered, by the loop's clock
 
     @classmethod
-    def opened(cls, given: str, client: str) -> Account:
+    def opened(cls, given: str, client: str) -> RequestContext:
         """A new one, under the request's own id where that is fit for a log and a header."""
         return cls(given if _SANE.fullmatch(given) else _fresh(), client)
 
@@ -45,20 +45,20 @@ class Account:
 
 
 class _Current:
-    """The account of the request that is being answered; outside of any, one that nobody reads."""
+    """The context of the request that is being answered; outside of any, one that nobody reads."""
 
     def __init__(self) -> None:
-        self._var: ContextVar[Account] = ContextVar("account")
+        self._var: ContextVar[RequestContext] = ContextVar("request_context")
 
-    def get(self) -> Account:
+    def get(self) -> RequestContext:
         """Never fails."""
-        return self._var.get(None) or Account()
+        return self._var.get(None) or RequestContext()
 
-    def there(self) -> Account | None:
+    def there(self) -> RequestContext | None:
         """None outside of any request."""
         return self._var.get(None)
 
-    def set(self, one: Account) -> None:
+    def set(self, one: RequestContext) -> None:
         """For this task and those it starts."""
         self._var.set(one)
 

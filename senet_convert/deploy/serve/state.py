@@ -1,4 +1,4 @@
-"""What every request handler needs, in one object: it hangs at `app.state.hub`, and the gRPC service holds it."""
+"""What every request handler needs, in one object: it hangs at `app.state.server`, and the gRPC service holds it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from ..runtime.cores import usable_cores
 from . import context
 from .access.keys import Keys, presented
-from .access.rate_limiter import Rates
-from .context import Account
+from .access.rate_limiter import RateLimiter
+from .context import RequestContext
 from .errors import AWAY, BUSY, NO_KEY, RequestError
 from .gates.gates import Gates
 from .models.repository import Repository
-from .observe.metrics import Meters
+from .observe.metrics import Metrics
 from .observe.tracing import Traces
 from .pictures import Pictures
 from .pools import Pools
 from .settings.settings import Settings
 
 
-class Hub:
+class ServerState:
     """A server's state. Lives on one event loop.
 
     `pools` are threads for what takes longer than a moment and is no inference. `draining` is set when the server is
@@ -31,11 +31,11 @@ class Hub:
         without the package for them."""
         self.settings = settings
         self.keys = Keys.of(settings)
-        self.rates = Rates(settings.rate)
+        self.rate_limiter = RateLimiter(settings.rate)
         self.repository = Repository(
             settings.models, settings.repository, settings.engine, settings.limits, settings.grace
         )
-        self.meters = Meters(self.repository)
+        self.metrics = Metrics(self.repository)
         self.pools = Pools(usable_cores(), settings.queue)
         self.traces = Traces() if settings.otel else None
         self.pictures = Pictures(self.pools.pictures, settings.max_pixels)
@@ -63,9 +63,11 @@ class Hub:
 
     def limit_rate(self) -> None:
         """Count a request of this client. Raises RequestError: BUSY, it asks more often than it may."""
-        wait = self.rates.wait(context.current.get().client)
+        wait = self.rate_limiter.wait(context.current.get().client)
         if wait:
-            raise RequestError(BUSY, f"more than {self.rates.rate:g} requests a second; try again in {wait} s", wait)
+            raise RequestError(
+                BUSY, f"more than {self.rate_limiter.rate:g} requests a second; try again in {wait} s", wait
+            )
 
     def hold(self, size: int) -> None:
         """Keep so many more bytes in memory for this request. Raises RequestError: AWAY, all together hold too many."""
@@ -74,7 +76,7 @@ class Hub:
         if self.held > self.settings.max_inflight:
             raise RequestError(AWAY, "too many large requests are being answered; try again", 1)
 
-    def release(self, one: Account) -> None:
+    def release(self, one: RequestContext) -> None:
         """A request is answered: its bytes are free."""
         self.held -= one.held
         one.held = 0

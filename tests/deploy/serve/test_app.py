@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from senet_convert.deploy.serve.app import ROUTES, build
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 
 
 def test_no_two_routes_answer_the_same() -> None:
@@ -32,7 +32,7 @@ def test_no_two_routes_answer_the_same() -> None:
     ],
 )
 def test_faults_have_one_form(method: str, path: str, status: int) -> None:
-    with TestClient(build(Hub(Settings())), base_url="http://localhost") as caller:
+    with TestClient(build(ServerState(Settings())), base_url="http://localhost") as caller:
         told = caller.request(method, path)
     assert list(told.json()) == ["error"]
     assert len(told.json()["error"]) < 400

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from senet_convert.deploy.serve import context
-from senet_convert.deploy.serve.context import Account
+from senet_convert.deploy.serve.context import RequestContext
 
 
 def test_each_task_has_its_own() -> None:
     async def one(name: str) -> str:
-        context.current.set(Account(name))
+        context.current.set(RequestContext(name))
         await asyncio.sleep(0.01)
         return context.current.get().id
 
@@ -23,7 +23,7 @@ def test_each_task_has_its_own() -> None:
 
 
 def test_several_runs_add_up() -> None:
-    one = Account.opened("id-1", "127.0.0.1")
+    one = RequestContext.opened("id-1", "127.0.0.1")
     one.asked("digits", "2", 4)
     one.ran(10, 100)
     one.ran(1, 5)

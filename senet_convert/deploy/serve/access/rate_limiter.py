@@ -10,7 +10,7 @@ from collections.abc import Callable
 CLIENTS = 10_000  # remembered at once; the one that was silent for longest is forgotten first
 
 
-class Rates:
+class RateLimiter:
     """Each client may ask `rate` times a second, and `burst` times at once; a rate of 0 is no limit."""
 
     def __init__(self, rate: float, burst: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:

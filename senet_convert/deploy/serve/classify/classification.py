@@ -18,7 +18,7 @@ from ..errors import AWAY, FAULT, LATE, NO_IMAGE, TOO_LARGE, RequestError
 from ..models.repository import Running
 from ..models.served import Served
 from ..pictures import classifier_of
-from ..state import Hub
+from ..state import ServerState
 from .uploads import Upload
 
 Array = NDArray[Any]
@@ -77,35 +77,35 @@ class _ReplacedError(Exception):
     pass
 
 
-async def classify(hub: Hub, find: Find, uploads: Sequence[Upload]) -> Answer:
+async def classify(state: ServerState, find: Find, uploads: Sequence[Upload]) -> Answer:
     """Classify all pictures with the model that `find` gives, anew with another one when it is replaced meanwhile.
 
     A picture with a fault of its own is answered by that. Raises RequestError when no picture could be answered, or for
     what is no fault of a picture: LATE when preparing and computing took longer than the deadline.
     """
-    seconds = hub.settings.deadline
+    seconds = state.settings.deadline
     try:
         async with asyncio.timeout(seconds):
-            return _judged(await _with_one_model(hub, find, uploads))
+            return _judged(await _with_one_model(state, find, uploads))
     except TimeoutError:
         raise RequestError(LATE, f"no answer within {seconds:g} s: the deadline has passed") from None
 
 
-async def prepare(hub: Hub, served: Served, upload: Upload) -> dict[str, Array]:
+async def prepare(state: ServerState, served: Served, upload: Upload) -> dict[str, Array]:
     """The feeds for one picture. Raises RequestError."""
-    pixels = await hub.pictures.prepare(upload.data, classifier_of(served))
+    pixels = await state.pictures.prepare(upload.data, classifier_of(served))
     (spec,) = served.inputs
     rows = max(1, spec.shape[0])  # a batch of fixed size is filled up
     return {spec.name: np.concatenate([pixels[None], np.zeros((rows - 1, *pixels.shape), pixels.dtype)])}
 
 
-async def _with_one_model(hub: Hub, find: Find, uploads: Sequence[Upload]) -> Answer:
+async def _with_one_model(state: ServerState, find: Find, uploads: Sequence[Upload]) -> Answer:
     for _ in range(_ATTEMPTS):
         running = find()
         context.current.get().asked(running.served.name, running.served.version, len(uploads))
         turns = asyncio.Semaphore(max(2, running.served.max_batch))  # so many of one request are in memory at once
         results = await asyncio.gather(
-            *(_one(hub, find, running, upload, turns) for upload in uploads), return_exceptions=True
+            *(_one(state, find, running, upload, turns) for upload in uploads), return_exceptions=True
         )
         if any(isinstance(result, _ReplacedError) for result in results):
             continue
@@ -118,12 +118,12 @@ async def _with_one_model(hub: Hub, find: Find, uploads: Sequence[Upload]) -> An
     raise RequestError(AWAY, "the model is being replaced over and over; try again", _RETRY)
 
 
-async def _one(hub: Hub, find: Find, running: Running, upload: Upload, turns: asyncio.Semaphore) -> Found:
+async def _one(state: ServerState, find: Find, running: Running, upload: Upload, turns: asyncio.Semaphore) -> Found:
     async with turns:
         started = time.perf_counter()
         served = running.served
         try:
-            feeds = await prepare(hub, served, upload)
+            feeds = await prepare(state, served, upload)
             prepared = time.perf_counter()
             if find().served is not served:
                 raise _ReplacedError

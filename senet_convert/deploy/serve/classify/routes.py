@@ -17,7 +17,7 @@ from ..http.asgi import InPieces
 from ..models.repository import Running
 from ..models.served import Served
 from ..openapi.operation import Operation, Parameter, json
-from ..state import Hub
+from ..state import ServerState
 from . import classification, schemas, uploads, webpage
 from .classification import Answer, Find
 from .uploads import BYTES, FORM
@@ -78,14 +78,14 @@ def routes() -> list[BaseRoute]:
 
 
 async def _classify(request: Request) -> Response:
-    hub: Hub = request.app.state.hub
-    sent = await uploads.receive(request, hub, (MODEL, VERSION, TOP))
+    state: ServerState = request.app.state.server
+    sent = await uploads.receive(request, state, (MODEL, VERSION, TOP))
     started = time.perf_counter()
     top = _whole(sent.options)
-    answer = await classification.classify(hub, _finder(hub, sent.options), sent.uploads)
+    answer = await classification.classify(state, _finder(state, sent.options), sent.uploads)
     if top * len(answer.found) <= _SHORT:
         return _answered(answer, top, started)
-    return await hub.pools.json.run(_answered, answer, top, started)
+    return await state.pools.json.run(_answered, answer, top, started)
 
 
 def _answered(answer: Answer, top: int, started: float) -> Response:
@@ -99,17 +99,17 @@ def _answered(answer: Answer, top: int, started: float) -> Response:
 
 
 async def _gates(request: Request) -> Response:
-    hub: Hub = request.app.state.hub
-    sent = await uploads.receive(request, hub, (MODEL, VERSION))
+    state: ServerState = request.app.state.server
+    sent = await uploads.receive(request, state, (MODEL, VERSION))
     started = time.perf_counter()
     if len(sent.uploads) != 1:
         raise RequestError(BAD, f"{len(sent.uploads)} pictures; gates are shown for one at a time")
-    served = _finder(hub, sent.options)().served
+    served = _finder(state, sent.options)().served
     context.current.get().asked(served.name, served.version, 1)
-    async with hub.gates.turn():
-        await hub.gates.check(served)
-        feeds = await classification.prepare(hub, served, sent.uploads[0])
-        _, stages = await hub.gates.of(served, feeds)
+    async with state.gates.turn():
+        await state.gates.check(served)
+        feeds = await classification.prepare(state, served, sent.uploads[0])
+        _, stages = await state.gates.of(served, feeds)
     return JSONResponse(
         {
             "model": served.name,
@@ -122,13 +122,13 @@ async def _gates(request: Request) -> Response:
 
 
 async def _models(request: Request) -> Response:
-    hub: Hub = request.app.state.hub
-    there = _answering(hub)
-    found = [await _described(hub, name, versions) for name, versions in there.items()]
-    return JSONResponse({"ready": hub.ready, "default": _default(there) if there else None, "models": found})
+    state: ServerState = request.app.state.server
+    there = _answering(state)
+    found = [await _described(state, name, versions) for name, versions in there.items()]
+    return JSONResponse({"ready": state.ready, "default": _default(there) if there else None, "models": found})
 
 
-async def _described(hub: Hub, name: str, versions: Sequence[Served]) -> Json:
+async def _described(state: ServerState, name: str, versions: Sequence[Served]) -> Json:
     """By its highest version."""
     served = versions[-1]
     plain: Json = {"name": name, "versions": [one.version for one in versions]}
@@ -140,14 +140,14 @@ async def _described(hub: Hub, name: str, versions: Sequence[Served]) -> Json:
         "classes": classifier.outputs,
         "class_order": classifier.classes.order,
         "size": list(classifier.preprocess.size),
-        "gates": await hub.gates.available(served),
+        "gates": await state.gates.available(served),
     }
 
 
-def _answering(hub: Hub) -> dict[str, list[Served]]:
+def _answering(state: ServerState) -> dict[str, list[Served]]:
     """Versions by model, lowest first: the models of the command line in their order, then those of the repository."""
-    running = sorted((one.served for one in hub.repository.all()), key=lambda served: int(served.version))
-    names = [place.name for place in hub.settings.models]
+    running = sorted((one.served for one in state.repository.all()), key=lambda served: int(served.version))
+    names = [place.name for place in state.settings.models]
     names += sorted({served.name for served in running} - set(names))
     found = {name: [served for served in running if served.name == name] for name in names}
     return {name: versions for name, versions in found.items() if versions}
@@ -158,16 +158,16 @@ def _default(there: Mapping[str, Sequence[Served]]) -> str:
     return next((name for name, versions in there.items() if versions[-1].classifier), next(iter(there)))
 
 
-def _finder(hub: Hub, options: Mapping[str, str]) -> Find:
+def _finder(state: ServerState, options: Mapping[str, str]) -> Find:
     """Gives the model that is asked for, as it is at that moment."""
-    there = _answering(hub)
+    there = _answering(state)
     if not there:
         raise RequestError(UNKNOWN, "no model is served")
     name = options.get(MODEL) or _default(there)
     version = options.get(VERSION, "")
 
     def find() -> Running:
-        return hub.repository.get(name, version)
+        return state.repository.get(name, version)
 
     return find
 

@@ -14,7 +14,7 @@ from ....errors import listed
 from ..errors import BAD, NO_IMAGE, WRONG_TYPE, RequestError
 from ..http import bodies
 from ..pools import Steps
-from ..state import Hub
+from ..state import ServerState
 
 FORM = "multipart/form-data"
 BYTES = "application/octet-stream"
@@ -42,7 +42,7 @@ class Sent:
     options: Mapping[str, str]
 
 
-async def receive(request: Request, hub: Hub, known: Collection[str]) -> Sent:
+async def receive(request: Request, state: ServerState, known: Collection[str]) -> Sent:
     """A request's pictures; `known` are the options that it may have.
 
     Raises RequestError: WRONG_TYPE, NO_IMAGE without any picture, BAD for a broken form or unknown options.
@@ -57,11 +57,11 @@ async def receive(request: Request, hub: Hub, known: Collection[str]) -> Sent:
         )
     if request.scope["query_string"].count(b"&") >= _FIELDS:
         raise RequestError(BAD, f"the query has more than {_FIELDS} fields; a request may say {listed(sorted(known))}")
-    data = await bodies.read(request, hub)
+    data = await bodies.read(request, state)
     uploads: tuple[Upload, ...] = (Upload("picture", data),)
     options: Mapping[str, str] = {}
     if short == FORM:
-        uploads, options = await hub.pools.forms.finish(_form(request.headers, data), hub.hold, at_once=1)
+        uploads, options = await state.pools.forms.finish(_form(request.headers, data), state.hold, at_once=1)
     options = {**request.query_params, **options}
     unknown = sorted(set(options) - set(known))
     if unknown:

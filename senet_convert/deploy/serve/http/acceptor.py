@@ -14,9 +14,9 @@ from functools import partial
 
 from ..settings.settings import Settings
 from .connections import Connection, Connections
-from .protocol import Guarded, refusal
+from .protocol import BoundedProtocol, refusal
 
-Made = Callable[[], Guarded]
+Made = Callable[[], BoundedProtocol]
 
 _AT_ONCE = 64  # connections that are accepted before others have their turn
 _ROOM = 16  # connections that make room at once where the system has no files left

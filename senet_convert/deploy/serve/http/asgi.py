@@ -1,21 +1,21 @@
-"""What a guard is: one ASGI middleware around HTTP requests."""
+"""One ASGI middleware around HTTP requests, and responses in pieces."""
 
 from __future__ import annotations
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..state import Hub
+from ..state import ServerState
 
 _PIECE = 256 * 1024  # bytes
 
 
-class Guard:
+class HttpMiddleware:
     """Stands before `app`; what it refuses is a RequestError."""
 
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
         self.app = app
-        self.hub = hub
+        self.state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""

@@ -12,20 +12,20 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .. import context
 from ..errors import SLOW, TOO_LARGE, RequestError
-from ..state import Hub
+from ..state import ServerState
 from . import compression
-from .asgi import Guard
+from .asgi import HttpMiddleware
 
 _SMALL = 64 * 1024  # bytes that may be left unread while the connection is kept
 _PATIENCE = 2.0  # seconds that an unread body may go on, so that its sender comes to read the answer
 
 
-async def read(request: Request, hub: Hub, most: int | None = None) -> bytes:
+async def read(request: Request, state: ServerState, most: int | None = None) -> bytes:
     """The body whole, unpacked where it is packed; `most` bytes of it, where less are taken than the settings say.
 
     Raises RequestError: TOO_LARGE, BAD for a packing that is wrong or not known; AWAY when all hold too much.
     """
-    limit = hub.settings.max_body if most is None else most
+    limit = state.settings.max_body if most is None else most
     found = io.BytesIO()  # grows without copying all of it for every piece, and gives its bytes away without a copy
     async for piece in request.stream():
         found.write(piece)
@@ -35,10 +35,10 @@ async def read(request: Request, hub: Hub, most: int | None = None) -> bytes:
     if not encoding:
         return found.getvalue()
     unpacking = compression.unpack(found.getvalue(), encoding, limit)
-    return await hub.pools.packing.finish(unpacking, hub.hold, at_once=2)  # all of a short one
+    return await state.pools.packing.finish(unpacking, state.hold, at_once=2)  # all of a short one
 
 
-class Unread(Guard):
+class Unread(HttpMiddleware):
     """An answer before the body has ended: the rest is thrown away for a moment, then the connection is closed.
 
     Closed at once, the client's next packet would be answered by a reset, and the answer would be lost on it.
@@ -78,7 +78,7 @@ class Unread(Guard):
             await send({"type": "http.response.body"})
 
 
-class Limits(Guard):
+class Limits(HttpMiddleware):
     """No body is larger, slower, or together with all others heavier than the settings say."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +87,7 @@ class Limits(Guard):
         if expected == 0:
             await self.app(scope, receive, send)
             return
-        settings = self.hub.settings
+        settings = self.state.settings
         if expected > settings.max_body:
             raise RequestError(TOO_LARGE, f"the body has {expected} bytes; at most {settings.max_body} are taken")
         due = min(asyncio.get_running_loop().time() + settings.body_timeout, context.current.get().due)
@@ -108,13 +108,13 @@ class Limits(Guard):
             over = message["type"] == "http.disconnect" or not message.get("more_body")
             if length > settings.max_body:
                 raise RequestError(TOO_LARGE, f"the body has more than {settings.max_body} bytes")
-            self.hub.hold(size)
+            self.state.hold(size)
             return message
 
         try:
             await self.app(scope, take, send)
         finally:
-            self.hub.release(context.current.get())
+            self.state.release(context.current.get())
 
 
 def _expected(headers: Iterable[tuple[bytes, bytes]]) -> int:

@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .. import context
 from ..errors import LATE, RequestError
-from .asgi import Guard
+from .asgi import HttpMiddleware
 
 BEGAN = "began"  # in the scope's state: when the head's first byte came, by the loop's clock
 
@@ -17,7 +17,7 @@ _NET = 0.1  # seconds past the deadline: what heeds it by itself says first, and
 _CONTROL = "/v2/repository/models/"  # loading takes as long as it takes, and only those who may ask for it
 
 
-class Deadline(Guard):
+class Deadline(HttpMiddleware):
     """What a request needs is there by `Account.due`, or it is answered so; to take the answer has a time of its own.
 
     Reading the body and the queue of the model heed `due` themselves; whatever else waits, for threads say, ends here.
@@ -28,7 +28,7 @@ class Deadline(Guard):
         if scope["path"].startswith(_CONTROL):
             await self.app(scope, receive, send)
             return
-        seconds = self.hub.settings.deadline
+        seconds = self.state.settings.deadline
         began = scope.get("state", {}).get(BEGAN, asyncio.get_running_loop().time())
         one = context.current.get()
         one.due = began + seconds
@@ -39,7 +39,7 @@ class Deadline(Guard):
                 async def give(message: Message) -> None:
                     nonlocal taken
                     if message["type"] == "http.response.start":
-                        net.reschedule(asyncio.get_running_loop().time() + self.hub.settings.body_timeout)
+                        net.reschedule(asyncio.get_running_loop().time() + self.state.settings.body_timeout)
                         taken = True
                     await send(message)
 

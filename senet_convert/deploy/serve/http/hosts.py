@@ -9,10 +9,10 @@ from starlette.responses import RedirectResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import MISDIRECTED, RequestError
-from .asgi import Guard, headers
+from .asgi import HttpMiddleware, headers
 
 
-class Host(Guard):
+class Host(HttpMiddleware):
     """A server that only this machine can reach answers to names of this machine, and to those that are allowed.
 
     A page elsewhere can let its own name point to 127.0.0.1 (DNS rebinding): its visitors' browsers then take this
@@ -21,7 +21,7 @@ class Host(Guard):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises RequestError: MISDIRECTED."""
-        settings = self.hub.settings
+        settings = self.state.settings
         if settings.local or settings.allowed_hosts:
             host = headers(scope).get("host")
             if host is not None and not allowed(host, settings.allowed_hosts):
@@ -30,12 +30,12 @@ class Host(Guard):
         await self.app(scope, receive, send)
 
 
-class Prefix(Guard):
+class Prefix(HttpMiddleware):
     """Behind a proxy's prefix (`--root-path`), paths may come with it or without it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        prefix, path = self.hub.settings.root_path, scope["path"]
+        prefix, path = self.state.settings.root_path, scope["path"]
         if prefix and path == prefix:  # the page's links are relative to what ends in a slash
             await RedirectResponse(f"{prefix}/", 308)(scope, receive, send)
             return

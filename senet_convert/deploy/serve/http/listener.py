@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from ..settings.settings import Settings
 from .acceptor import Acceptor
-from .protocol import Guarded, protocol
+from .protocol import BoundedProtocol, protocol
 from .sockets import unread
 
 _LOOK = 0.02  # seconds between two looks at who is still there
@@ -43,9 +43,9 @@ class Listener:
         self._ticking: asyncio.Task[None] | None = None
 
     @property
-    def connections(self) -> list[Guarded]:
+    def connections(self) -> list[BoundedProtocol]:
         """Those that are open."""
-        return cast(list[Guarded], list(self._server.server_state.connections))
+        return cast(list[BoundedProtocol], list(self._server.server_state.connections))
 
     @property
     def busy(self) -> int:
@@ -64,7 +64,7 @@ class Listener:
         if self._acceptor is not None:
             await self._acceptor.stop(_QUIET)
 
-    def _connection(self) -> Guarded:
+    def _connection(self) -> BoundedProtocol:
         return self._kind(self._config, self._server.server_state, {}, asyncio.get_running_loop())
 
     async def finished(self, ends: float) -> None:

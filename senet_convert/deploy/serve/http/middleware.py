@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import context
-from ..context import Account
+from ..context import RequestContext
 from ..errors import FAULT, FORBIDDEN, NO_KEY, RequestError
 from ..observe import logs
-from ..state import Hub
-from .asgi import Guard, headers
+from ..state import ServerState
+from .asgi import HttpMiddleware, headers
 from .bodies import Limits, Unread
 from .deadline import Deadline
 from .hosts import Host, Prefix
@@ -49,13 +49,13 @@ _PAGE_HEADERS = {
 _log = logging.getLogger("senet_convert.serve")
 
 
-class Identity(Guard):
-    """Opens the request's account; the answer carries its id, and what browsers are to heed."""
+class Identity(HttpMiddleware):
+    """Opens the request's context; the answer carries its id, and what browsers are to heed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         address = scope["client"][0] if scope.get("client") else ""
-        one = Account.opened(headers(scope).get("x-request-id", ""), address)
+        one = RequestContext.opened(headers(scope).get("x-request-id", ""), address)
         context.current.set(one)
 
         async def give(message: Message) -> None:
@@ -65,14 +65,14 @@ class Identity(Guard):
                 page = answer.get("content-type", "").startswith("text/html")
                 for name, value in (_HEADERS | _PAGE_HEADERS if page else _HEADERS).items():
                     answer.setdefault(name, value)
-                if self.hub.draining:
+                if self.state.draining:
                     answer["Connection"] = "close"
             await send(message)
 
         await self.app(scope, receive, give)
 
 
-class Record(Guard):
+class Record(HttpMiddleware):
     """A line in the log, and the counts of answers by route and status."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,20 +92,20 @@ class Record(Guard):
             await self.app(scope, receive, give)
         finally:
             took = time.perf_counter() - started
-            self.hub.meters.http(scope, status, took)
-            if self.hub.settings.access_log:
+            self.state.metrics.http(scope, status, took)
+            if self.state.settings.access_log:
                 path = scope["path"]
                 target = scope.get("raw_path", path.encode()).decode("ascii", "replace")
                 quiet = path in (*PROBES, METRICS) and status < 400
                 logs.access(context.current.get(), "http", f"{scope['method']} {target}", status, took, size, quiet)
 
 
-class Trace(Guard):
+class Trace(HttpMiddleware):
     """A span for each request but the probes, where traces are wanted."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        traces = self.hub.traces
+        traces = self.state.traces
         if traces is None or scope["path"] in (*PROBES, METRICS):
             await self.app(scope, receive, send)
             return
@@ -113,7 +113,7 @@ class Trace(Guard):
 
             async def give(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    route = self.hub.meters.route(scope)
+                    route = self.state.metrics.route(scope)
                     span.update_name(f"{scope['method']} {route}")
                     span.set_attributes({"http.route": route, "http.response.status_code": message["status"]})
                 await send(message)
@@ -121,7 +121,7 @@ class Trace(Guard):
             await self.app(scope, receive, give)
 
 
-class Faults(Guard):
+class Faults(HttpMiddleware):
     """Every fault as an answer: known ones as they say, all others as 500, told in full in the log alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +150,7 @@ class Faults(Guard):
             await answer(told)(scope, receive, send)
 
 
-class Origin(Guard):
+class Origin(HttpMiddleware):
     """Pages of other sites cannot make a person's browser change anything here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -162,38 +162,38 @@ class Origin(Guard):
         await self.app(scope, receive, send)
 
     def _invited(self, given: Mapping[str, str]) -> bool:
-        origins = self.hub.settings.cors_origin
+        origins = self.state.settings.cors_origin
         return "*" in origins or given.get("origin") in origins
 
 
-class Key(Guard):
+class Key(HttpMiddleware):
     """Who has no API key is asked for one, except for what is open to everyone."""
 
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
-        super().__init__(app, hub)
-        self.open = (*OPEN, METRICS) if hub.settings.open_metrics else OPEN
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+        super().__init__(app, state)
+        self.open = (*OPEN, METRICS) if state.settings.open_metrics else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises RequestError: NO_KEY."""
-        if self.hub.keys and not self._free(scope):
-            self.hub.admit(headers(scope))
+        if self.state.keys and not self._free(scope):
+            self.state.admit(headers(scope))
         await self.app(scope, receive, send)
 
     def _free(self, scope: Scope) -> bool:
         return scope["method"] in _SAFE and any(fnmatchcase(scope["path"], pattern) for pattern in self.open)
 
 
-class Rate(Guard):
+class Rate(HttpMiddleware):
     """No client asks more often than it may."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises RequestError: BUSY."""
-        if self.hub.settings.rate and scope["path"] not in PROBES:
-            self.hub.limit_rate()
+        if self.state.settings.rate and scope["path"] not in PROBES:
+            self.state.limit_rate()
         await self.app(scope, receive, send)
 
 
-GUARDS: tuple[type[Guard], ...] = (
+MIDDLEWARE: tuple[type[HttpMiddleware], ...] = (
     Identity,
     Prefix,
     Record,
@@ -209,26 +209,26 @@ GUARDS: tuple[type[Guard], ...] = (
 )
 
 
-def middleware(hub: Hub) -> list[Middleware]:
-    """The guards as Starlette takes them; with `cors_origin` its own for CORS stands around all that may refuse."""
-    found = [Middleware(_http_only, guard=guard, hub=hub) for guard in GUARDS]
-    if hub.settings.cors_origin:
+def middleware(state: ServerState) -> list[Middleware]:
+    """What stands around every request, as Starlette takes it; CORS around all that may refuse."""
+    found = [Middleware(_http_only, kind=kind, state=state) for kind in MIDDLEWARE]
+    if state.settings.cors_origin:
         cors = Middleware(
             CORSMiddleware,
-            allow_origins=hub.settings.cors_origin,
+            allow_origins=state.settings.cors_origin,
             allow_methods=_METHODS,
             allow_headers=_SENT,
             expose_headers=_EXPOSED,
         )
-        found.insert(GUARDS.index(Unread), cors)
+        found.insert(MIDDLEWARE.index(Unread), cors)
     return found
 
 
-def _http_only(app: ASGIApp, guard: type[Guard], hub: Hub) -> ASGIApp:
-    guarded = guard(app, hub)
+def _http_only(app: ASGIApp, kind: type[HttpMiddleware], state: ServerState) -> ASGIApp:
+    around = kind(app, state)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        await (guarded if scope["type"] == "http" else app)(scope, receive, send)
+        await (around if scope["type"] == "http" else app)(scope, receive, send)
 
     return call
 

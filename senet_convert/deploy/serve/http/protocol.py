@@ -39,7 +39,7 @@ class _TooMuchError(Exception):
         self.status = status
 
 
-class Guarded(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """An HTTP connection whose every wait ends."""
 
     limits: Settings
@@ -307,6 +307,6 @@ def refusal(status: int, message: str, more: str = "") -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n{body}".encode()
 
 
-def protocol(settings: Settings) -> type[Guarded]:
+def protocol(settings: Settings) -> type[BoundedProtocol]:
     """The class of connections with the bounds of `settings`."""
-    return type("Connection", (Guarded,), {"limits": settings})
+    return type("Connection", (BoundedProtocol,), {"limits": settings})

@@ -18,7 +18,7 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelPath:
     """A model's name and where it lies; `root` is the folder that nothing of it may leave, where it is one of many."""
 
     name: str
@@ -51,7 +51,7 @@ class Place:
         return {version: file for version, file in files.items() if file.is_file()}
 
 
-def parse(word: str) -> Place:
+def parse(word: str) -> ModelPath:
     """A model as the command line gives it: PATH, or NAME=PATH. Raises ConvertError when nothing is there."""
     name, equals, rest = word.partition("=")
     path = Path(rest) if equals and not Path(word).exists() else Path(word)
@@ -59,7 +59,7 @@ def parse(word: str) -> Place:
         resolved = path.resolve()
         bare = path.suffix == ".onnx" and path.name != bundle.ONNX
         name = resolved.stem if bare else resolved.parent.name if path.name == bundle.ONNX else resolved.name
-    place = Place(name, path)
+    place = ModelPath(name, path)
     if not name or "/" in name:
         raise ConvertError(f"{word}: '{name}' is no name for a model; write NAME=PATH")
     if not place.versions():
@@ -70,11 +70,11 @@ def parse(word: str) -> Place:
     return place
 
 
-def scan(root: Path) -> dict[str, Place]:
+def scan(root: Path) -> dict[str, ModelPath]:
     """The models of a repository by name. Raises ConvertError when it cannot be read."""
     if not root.is_dir():
         raise ConvertError(f"{root}: no folder; a repository is a folder of models")
-    places = [Place(folder.name, folder, root) for folder in sorted(_folders(root)) if folder.name[0] != "."]
+    places = [ModelPath(folder.name, folder, root) for folder in sorted(_folders(root)) if folder.name[0] != "."]
     return {place.name: place for place in places if not place.empty}
 
 

@@ -13,7 +13,7 @@ from ....errors import ConvertError, listed
 from ..errors import AWAY, BAD, UNKNOWN, RequestError
 from . import model_paths
 from .batcher import Batcher, Limits
-from .model_paths import Place, Signature
+from .model_paths import ModelPath, Signature
 from .served import Engine, Served
 from .stats import Stats
 
@@ -55,7 +55,7 @@ class Repository:
 
     def __init__(
         self,
-        models: Sequence[Place] = (),
+        models: Sequence[ModelPath] = (),
         root: Path | None = None,
         engine: Engine | None = None,
         limits: Limits | None = None,
@@ -220,7 +220,7 @@ class Repository:
         if self._closing:
             await asyncio.wait(self._closing, timeout=grace)
 
-    def _look(self) -> dict[str, Place]:
+    def _look(self) -> dict[str, ModelPath]:
         """The models that lie there now."""
         found = model_paths.scan(self._root) if self._root else {}
         return {**found, **self._places}

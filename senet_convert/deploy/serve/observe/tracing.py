@@ -45,7 +45,7 @@ class Traces:
 
     @contextmanager
     def span(self, name: str, headers: Mapping[str, str]) -> Iterator[Span]:
-        """Around one request; `headers` may carry its caller's `traceparent`. Its account is written into it."""
+        """Around one request; `headers` may carry its caller's `traceparent`. Its context is written into it."""
         from opentelemetry.trace import SpanKind
 
         context = self._callers.extract(headers)

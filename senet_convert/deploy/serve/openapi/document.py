@@ -149,14 +149,14 @@ def _schema(schema: Schema | Named, schemas: dict[str, Schema]) -> Schema:
 
 
 async def _document(request: Request) -> Response:
-    state = request.app.state
-    if not hasattr(state, "openapi"):  # it never changes, and costs milliseconds
-        state.openapi = JSONResponse(document(request.app.routes, state.hub.settings.root_path)).body
-    return Response(state.openapi, media_type="application/json")
+    kept = request.app.state
+    if not hasattr(kept, "openapi"):  # it never changes, and costs milliseconds
+        kept.openapi = JSONResponse(document(request.app.routes, kept.server.settings.root_path)).body
+    return Response(kept.openapi, media_type="application/json")
 
 
 async def _docs(request: Request) -> Response:
-    state = request.app.state
-    if not hasattr(state, "docs"):
-        state.docs = docs.page(document(request.app.routes, state.hub.settings.root_path))
-    return HTMLResponse(state.docs)
+    kept = request.app.state
+    if not hasattr(kept, "docs"):
+        kept.docs = docs.page(document(request.app.routes, kept.server.settings.root_path))
+    return HTMLResponse(kept.docs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.providers import AUTO, PROVIDERS
-from ..models.model_paths import Place
+from ..models.model_paths import ModelPath
 from . import types
 from .types import Kind
 
@@ -41,7 +41,7 @@ def _setting(default: Any, kind: Kind, group: str, text: str, name: str = "", se
 class Settings:
     """How a server runs. Sizes in bytes, times in seconds."""
 
-    models: tuple[Place, ...] = _setting((), types.MODELS, WHAT, "The models to serve: PATH or NAME=PATH.")
+    models: tuple[ModelPath, ...] = _setting((), types.MODELS, WHAT, "The models to serve: PATH or NAME=PATH.")
     repository: Path | None = _setting(
         None, types.FOLDER, WHAT, "A folder of models that may come and go: NAME/model.onnx or NAME/VERSION/model.onnx."
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ....errors import ConvertError
 from ..models import model_paths
-from ..models.model_paths import Place
+from ..models.model_paths import ModelPath
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -129,7 +129,7 @@ def _folder(value: Any) -> Path:
     return path
 
 
-def _model(value: Any) -> Place:
+def _model(value: Any) -> ModelPath:
     """PATH or NAME=PATH; in TOML also a table of name and path."""
     if isinstance(value, dict):
         unknown = sorted(set(value) - {"name", "path"})

@@ -7,17 +7,17 @@ from collections.abc import Collection
 
 from ....errors import ConvertError, listed
 from ..errors import BAD, FORBIDDEN, RequestError
-from ..state import Hub
+from ..state import ServerState
 
 UNLOAD_DEPENDENTS = "unload_dependents"  # no model of ours has any
 
 
-async def load(hub: Hub, name: str, parameters: Collection[str] = ()) -> None:
+async def load(state: ServerState, name: str, parameters: Collection[str] = ()) -> None:
     """Load a model, anew where it is loaded; `parameters` are the names of those that the request has.
 
     Raises RequestError: not allowed, unknown, or not loadable. What answered before still does.
     """
-    _check(hub)
+    _check(state)
     if parameters:
         raise RequestError(
             BAD,
@@ -25,22 +25,22 @@ async def load(hub: Hub, name: str, parameters: Collection[str] = ()) -> None:
             f"parameters are not supported: {listed(sorted(parameters))}",
         )
     try:
-        await asyncio.shield(hub.repository.load(name))  # a client that goes away leaves no half-loaded model behind
+        await asyncio.shield(state.repository.load(name))  # a client that goes away leaves no half-loaded model behind
     except ConvertError as fault:
         raise RequestError(BAD, f"model '{name}' cannot be loaded: {fault}") from fault
 
 
-async def unload(hub: Hub, name: str, parameters: Collection[str] = ()) -> None:
+async def unload(state: ServerState, name: str, parameters: Collection[str] = ()) -> None:
     """Take a model away; what it was asked before is answered. Raises RequestError: not allowed, unknown."""
-    _check(hub)
+    _check(state)
     others = sorted(set(parameters) - {UNLOAD_DEPENDENTS})
     if others:
         raise RequestError(BAD, f"model '{name}': parameters are not supported: {listed(others)}")
-    await asyncio.shield(hub.repository.unload(name))
+    await asyncio.shield(state.repository.unload(name))
 
 
-def _check(hub: Hub) -> None:
-    if hub.settings.controllable:
+def _check(state: ServerState) -> None:
+    if state.settings.controllable:
         return
     raise RequestError(
         FORBIDDEN,

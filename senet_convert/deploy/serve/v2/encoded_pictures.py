@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import BAD, LATE, NO_IMAGE, RequestError
 from ..models.inference import BYTES, Question
 from ..models.served import Served
-from ..state import Hub
+from ..state import ServerState
 
 Array = NDArray[Any]
 
@@ -95,16 +95,16 @@ def listed(name: str, shape: Sequence[int], pictures: Sequence[bytes]) -> Array:
     return found
 
 
-async def decoded(hub: Hub, served: Served, question: Question) -> Question:
+async def decoded(state: ServerState, served: Served, question: Question) -> Question:
     """The question with tensors in place of encoded pictures, and the time that is left. Raises RequestError."""
     encoded = {name: array for name, array in question.inputs.items() if array.dtype == object}
     if not encoded:
         return question
-    seconds = min(filter(None, (question.timeout, hub.settings.deadline)))
+    seconds = min(filter(None, (question.timeout, state.settings.deadline)))
     started = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
-            tensors = {name: await _tensor(hub, served, name, pictures) for name, pictures in encoded.items()}
+            tensors = {name: await _tensor(state, served, name, pictures) for name, pictures in encoded.items()}
     except TimeoutError:
         raise RequestError(LATE, f"no answer within {seconds:g} s: the deadline has passed") from None
     left = max(1e-3, seconds - (time.monotonic() - started))
@@ -112,7 +112,7 @@ async def decoded(hub: Hub, served: Served, question: Question) -> Question:
     return replace(question, inputs=inputs, timeout=left)
 
 
-async def _tensor(hub: Hub, served: Served, name: str, pictures: Array) -> Array:
+async def _tensor(state: ServerState, served: Served, name: str, pictures: Array) -> Array:
     turns = asyncio.Semaphore(_AT_ONCE)
     classifier = served.classifier
     if classifier is None:
@@ -121,7 +121,7 @@ async def _tensor(hub: Hub, served: Served, name: str, pictures: Array) -> Array
     async def one(place: int, data: bytes) -> Array:
         async with turns:
             try:
-                return await hub.pictures.prepare(data, classifier)
+                return await state.pictures.prepare(data, classifier)
             except RequestError as fault:
                 raise _told(served, name, place, fault) from fault
 
@@ -131,7 +131,7 @@ async def _tensor(hub: Hub, served: Served, name: str, pictures: Array) -> Array
         if isinstance(item, BaseException):
             raise item
         found.append(item)
-    hub.hold(2 * sum(item.nbytes for item in found))
+    state.hold(2 * sum(item.nbytes for item in found))
     return np.stack(found)
 
 

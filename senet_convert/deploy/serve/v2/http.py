@@ -17,7 +17,7 @@ from ..models import inference
 from ..models.inference import Answer
 from ..openapi.operation import Endpoint, Media, Operation, Parameter, json
 from ..pools import drain
-from ..state import Hub
+from ..state import ServerState
 from . import control, encoded_pictures, json_tensors, messages, metadata, schemas
 from .messages import HEADER, Asked
 
@@ -135,9 +135,9 @@ def _without(methods: Sequence[str], path: str, what: str) -> Operation:
     return Operation(methods, path, refuse, f"Not supported: {what}", tag=_WITHOUT, answers={}, faults=(BAD,))
 
 
-def _hub(request: Request) -> Hub:
-    hub: Hub = request.app.state.hub
-    return hub
+def _state(request: Request) -> ServerState:
+    state: ServerState = request.app.state.server
+    return state
 
 
 def _which(request: Request) -> tuple[str, str]:
@@ -155,75 +155,77 @@ async def _live(_: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
-    if not _hub(request).ready:
+    if not _state(request).ready:
         raise RequestError(AWAY, "the server is starting or shutting down", _RETRY)
     return Response()
 
 
 async def _models(request: Request) -> Response:
-    answering = metadata.index(_hub(request).repository, ready=True)
+    answering = metadata.index(_state(request).repository, ready=True)
     return JSONResponse({"models": list(dict.fromkeys(entry["name"] for entry in answering))})
 
 
 async def _model(request: Request) -> Response:
-    repository, which = _hub(request).repository, _which(request)
+    repository, which = _state(request).repository, _which(request)
     found = metadata.model(repository, *which)
     parameters = encoded_pictures.parameters(repository.get(*which).served)
     return JSONResponse(found | ({"parameters": parameters} if parameters else {}))
 
 
 async def _model_ready(request: Request) -> Response:
-    hub = _hub(request)
-    if not hub.repository.get(*_which(request)).ready:
+    state = _state(request)
+    if not state.repository.get(*_which(request)).ready:
         raise RequestError(AWAY, "a run of the model did not end by its deadline and is being ended", _RETRY)
-    if hub.draining:
+    if state.draining:
         raise RequestError(AWAY, "the server is shutting down", _RETRY)
     return Response()
 
 
 async def _config(request: Request) -> Response:
-    return JSONResponse(metadata.config(_hub(request).repository, *_which(request)))
+    return JSONResponse(metadata.config(_state(request).repository, *_which(request)))
 
 
 async def _statistics(request: Request) -> Response:
-    return JSONResponse(metadata.statistics(_hub(request).repository, *_which(request)))
+    return JSONResponse(metadata.statistics(_state(request).repository, *_which(request)))
 
 
 async def _index(request: Request) -> Response:
     ready = (await _small_json(request)).get("ready", False)
     if not isinstance(ready, bool):
         raise RequestError(BAD, "'ready' must be true or false")
-    return JSONResponse(metadata.index(_hub(request).repository, ready))
+    return JSONResponse(metadata.index(_state(request).repository, ready))
 
 
 async def _load(request: Request) -> Response:
-    await control.load(_hub(request), _which(request)[0], await _parameters(request))
+    await control.load(_state(request), _which(request)[0], await _parameters(request))
     return Response()
 
 
 async def _unload(request: Request) -> Response:
-    await control.unload(_hub(request), _which(request)[0], await _parameters(request))
+    await control.unload(_state(request), _which(request)[0], await _parameters(request))
     return Response()
 
 
 async def _infer(request: Request) -> Response:
-    hub = _hub(request)
+    state = _state(request)
     name, version = _which(request)
-    served = hub.repository.get(name, version).served
-    body = await bodies.read(request, hub)
+    served = state.repository.get(name, version).served
+    body = await bodies.read(request, state)
     header = request.headers.get(HEADER)
-    decoding = messages.decode(body, header, served, version, hub.settings.max_depth)
+    decoding = messages.decode(body, header, served, version, state.settings.max_depth)
     short = len(body) <= _BULK and messages.json_bytes(header, len(body)) <= _SHORT
-    asked = drain(decoding, hub.hold) if short else await hub.pools.json.finish(decoding, hub.hold)
-    answer = await inference.infer(hub.repository, await encoded_pictures.decoded(hub, served, asked.question))
-    return await _respond(hub, answer, asked, request.headers.get("accept-encoding", ""))
+    asked = drain(decoding, state.hold) if short else await state.pools.json.finish(decoding, state.hold)
+    answer = await inference.infer(state.repository, await encoded_pictures.decoded(state, served, asked.question))
+    return await _respond(state, answer, asked, request.headers.get("accept-encoding", ""))
 
 
-async def _respond(hub: Hub, answer: Answer, asked: Asked, accept: str) -> Response:
+async def _respond(state: ServerState, answer: Answer, asked: Asked, accept: str) -> Response:
     effort = messages.effort(answer, asked)
-    hub.hold(effort // 2)  # JSON takes up to eight times the tensor's bytes: pieces, then the whole
+    state.hold(effort // 2)  # JSON takes up to eight times the tensor's bytes: pieces, then the whole
     form = (
-        messages.encode(answer, asked) if effort <= _BULK else await hub.pools.json.run(messages.encode, answer, asked)
+        messages.encode(answer, asked)
+        if effort <= _BULK
+        else await state.pools.json.run(messages.encode, answer, asked)
     )
     headers = {} if form.header is None else {HEADER: str(form.header)}
     content = form.content
@@ -231,7 +233,7 @@ async def _respond(hub: Hub, answer: Answer, asked: Asked, accept: str) -> Respo
     if name:
         short = len(content) <= _SHORT
         content = (
-            compression.pack(content, name) if short else await hub.pools.packing.run(compression.pack, content, name)
+            compression.pack(content, name) if short else await state.pools.packing.run(compression.pack, content, name)
         )
         headers |= {"Content-Encoding": name, "Vary": "Accept-Encoding"}
     return InPieces(content, headers=headers, media_type=_JSON if form.header is None else _BINARY)
@@ -239,12 +241,12 @@ async def _respond(hub: Hub, answer: Answer, asked: Asked, accept: str) -> Respo
 
 async def _small_json(request: Request) -> dict[str, Any]:
     """A JSON object that may be missing."""
-    hub = _hub(request)
-    body = await bodies.read(request, hub, json_tensors.MOST)
+    state = _state(request)
+    body = await bodies.read(request, state, json_tensors.MOST)
     if not body.strip():
         return {}
-    parse = partial(json_tensors.parse, body, depth=hub.settings.max_depth)
-    found = parse() if len(body) <= _SHORT else await hub.pools.json.run(parse)
+    parse = partial(json_tensors.parse, body, depth=state.settings.max_depth)
+    found = parse() if len(body) <= _SHORT else await state.pools.json.run(parse)
     if not isinstance(found, dict):
         raise RequestError(BAD, "the body must be a JSON object")
     return found

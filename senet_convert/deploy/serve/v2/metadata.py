@@ -13,7 +13,7 @@ from ..errors import RequestError
 from ..models.repository import READY, Repository, Running
 from ..models.served import Served, Spec
 from ..models.stats import STAGES, Duration
-from ..state import Hub
+from ..state import ServerState
 from . import encoded_pictures
 
 Json = dict[str, Any]
@@ -32,12 +32,12 @@ def server() -> Json:
     return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def model_ready(hub: Hub, name: str, version: str = "") -> bool:
+def model_ready(state: ServerState, name: str, version: str = "") -> bool:
     """Would a request for this model be taken? No for a model that nobody knows."""
-    if hub.draining:
+    if state.draining:
         return False
     try:
-        return hub.repository.get(name, version).ready
+        return state.repository.get(name, version).ready
     except RequestError:
         return False
 

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
 from tests.deploy.serve.asgi import encoded
 from tests.deploy.serve.live import Live, serving
@@ -108,7 +108,7 @@ def live(bundle: Path, image_bundle: Path, tmp_path_factory: pytest.TempPathFact
     versions = tmp_path_factory.mktemp("versions")
     shutil.copytree(bundle, versions / "1")
     shutil.copytree(image_bundle, versions / "2")
-    models = (Place("digits", bundle), Place("both", versions))
+    models = (ModelPath("digits", bundle), ModelPath("both", versions))
     with serving(Settings(models=models, provider="cpu", threads=1, max_pixels=200_000)) as server:
         yield server
 
@@ -257,7 +257,7 @@ def test_every_control_has_a_name(page: Page, four: Path) -> None:
 
 
 def test_a_key_is_asked_for_where_one_is_needed(browser: Chrome, bundle: Path, four: Path) -> None:
-    settings = Settings(models=(Place("digits", bundle),), provider="cpu", threads=1, api_key=(KEY,))
+    settings = Settings(models=(ModelPath("digits", bundle),), provider="cpu", threads=1, api_key=(KEY,))
     with serving(settings) as live:
         page = Page(browser, live)
         page.open()
@@ -276,7 +276,7 @@ def test_a_key_is_asked_for_where_one_is_needed(browser: Chrome, bundle: Path, f
 
 
 def test_a_server_that_is_gone_is_told_in_words(browser: Chrome, bundle: Path, four: Path) -> None:
-    with serving(Settings(models=(Place("digits", bundle),), provider="cpu", threads=1)) as live:
+    with serving(Settings(models=(ModelPath("digits", bundle),), provider="cpu", threads=1)) as live:
         page = Page(browser, live)
         page.open()
         page.wait(lambda: page.run("return document.getElementById('model').options.length"))

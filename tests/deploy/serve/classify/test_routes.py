@@ -16,9 +16,9 @@ from senet_convert.commands.classify import command
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.labels.classes import DEVKIT, Classes
 from senet_convert.deploy.serve import pictures
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from tests.deploy.conftest import paint, write_thousand
 from tests.deploy.serve import toys
 from tests.deploy.serve.asgi import encoded, talk
@@ -43,10 +43,10 @@ def ask(bundle: Path) -> Callable[..., httpx.Response]:
     def send(path: str, settings: dict[str, Any] | None = None, **request: Any) -> httpx.Response:
         found: list[httpx.Response] = []
 
-        async def use(client: httpx.AsyncClient, _: Hub) -> None:
+        async def use(client: httpx.AsyncClient, _: ServerState) -> None:
             found.append(await client.post(path, **request))
 
-        given: dict[str, Any] = {"models": (Place("digits", bundle),), "provider": "cpu", "threads": 1}
+        given: dict[str, Any] = {"models": (ModelPath("digits", bundle),), "provider": "cpu", "threads": 1}
         talk(Settings(**(given | (settings or {}))), use)
         return found[0]
 
@@ -157,14 +157,14 @@ def test_more_classes_than_there_are(ask: Callable[..., httpx.Response], shown: 
 
 
 def test_pictures_of_a_request_run_together(bundle: Path, shown: list[Path]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for _ in range(3):
             await client.post(CLASSIFY, files=form(*shown, *shown))
-        stats = hub.repository.get("digits").stats
+        stats = state.repository.get("digits").stats
         assert stats.inferences == 36
         assert max(stats.batches) > 1
 
-    talk(Settings(models=(Place("digits", bundle),), provider="cpu", threads=1, max_wait=0.05), use)
+    talk(Settings(models=(ModelPath("digits", bundle),), provider="cpu", threads=1, max_wait=0.05), use)
 
 
 def test_a_model_that_is_replaced_meanwhile_fails_nothing(
@@ -175,26 +175,26 @@ def test_a_model_that_is_replaced_meanwhile_fails_nothing(
     prepared = pictures.Pictures.prepare
     left = [2]
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         async def and_replace(*given: Any) -> Any:
             found = await prepared(*given)
             if left[0]:
                 left[0] -= 1
                 link.unlink()
                 link.symlink_to(bundle if left[0] else image_bundle)  # the other one takes bytes, not floats
-                await hub.repository.load("digits")
+                await state.repository.load("digits")
             return found
 
         monkeypatch.setattr(pictures.Pictures, "prepare", and_replace)
         answer = await client.post(CLASSIFY, files=form(shown[0]))
         assert answer.status_code == 200, answer.json()
         assert answer.json()["images"][0]["top"][0]["label"] == "four"
-        assert hub.repository.get("digits").served.inputs[0].datatype == "UINT8"
+        assert state.repository.get("digits").served.inputs[0].datatype == "UINT8"
         left[0] = 1000
         answer = await client.post(CLASSIFY, files=form(shown[0]))
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
-    talk(Settings(models=(Place("digits", link),), provider="cpu", threads=1), use)
+    talk(Settings(models=(ModelPath("digits", link),), provider="cpu", threads=1), use)
 
 
 def test_the_deadline_holds_for_the_pictures_too(
@@ -209,13 +209,13 @@ def test_a_batch_of_fixed_size_is_filled_up(tmp_path: Path) -> None:
     file = write_thousand(tmp_path / "model.onnx", Classes.ilsvrc2012(DEVKIT), batch=4)
     numbers = [999, 3, 500]
 
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         painted = [paint(tmp_path / f"{number}.png", number) for number in numbers]
         answer = await client.post(CLASSIFY, files=form(*painted))
         assert [image["top"][0]["index"] for image in answer.json()["images"]] == numbers
         assert answer.json()["images"][1]["top"][0]["wnid"] == Classes.ilsvrc2012(DEVKIT).wnids[3]
 
-    talk(Settings(models=(Place("thousand", file),), provider="cpu", threads=1), use)
+    talk(Settings(models=(ModelPath("thousand", file),), provider="cpu", threads=1), use)
 
 
 def test_a_model_that_resizes_pictures_itself(digits: Path, shown: list[Path], tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_model_that_resizes_pictures_itself(digits: Path, shown: list[Path], t
     caffemodel = digits / "SE-ResNet-Digits.caffemodel"
     convert(caffemodel, digits / "deploy.prototxt", tmp_path / "any", wishes, lambda _: None)
 
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         answer = await client.post(CLASSIFY, files=form(*shown[:2], ("wide.png", encoded(70, 45))))
         assert answer.status_code == 200, answer.json()
         labels = [image["top"][0]["label"] for image in answer.json()["images"]]
@@ -232,13 +232,13 @@ def test_a_model_that_resizes_pictures_itself(digits: Path, shown: list[Path], t
         assert gates.status_code == 200, gates.json()
         assert sum(len(stage["blocks"]) for stage in gates.json()["stages"]) == 5
 
-    talk(Settings(models=(Place("digits", tmp_path / "any"),), provider="cpu", threads=1), use)
+    talk(Settings(models=(ModelPath("digits", tmp_path / "any"),), provider="cpu", threads=1), use)
 
 
 def test_models_for_the_page(bundle: Path, tmp_path: Path) -> None:
     root = toys.root(tmp_path / "root.onnx")
 
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         answer = (await client.get(MODELS)).json()
         assert (answer["ready"], answer["default"]) == (True, "digits")
         toy, digits = answer["models"]
@@ -256,11 +256,11 @@ def test_models_for_the_page(bundle: Path, tmp_path: Path) -> None:
         refused = await client.post(f"{CLASSIFY}?model=root", content=encoded(9, 9), headers=PNG)
         assert (refused.status_code, "'root' does not classify pictures" in refused.json()["error"]) == (400, True)
 
-    talk(Settings(models=(Place("root", root), Place("digits", bundle)), provider="cpu", threads=1), use)
+    talk(Settings(models=(ModelPath("root", root), ModelPath("digits", bundle)), provider="cpu", threads=1), use)
 
 
 def test_a_server_without_models() -> None:
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         assert (await client.get(MODELS)).json() == {"ready": True, "default": None, "models": []}
         refused = await client.post(CLASSIFY, content=encoded(9, 9), headers=PNG)
         assert (refused.status_code, refused.json()["error"]) == (404, "no model is served")
@@ -286,6 +286,6 @@ def test_gates_that_cannot_be_shown(ask: Callable[..., httpx.Response], shown: l
     assert broken.status_code == 422
     off = ask(GATES, {"gates": False}, files=form(shown[0]))
     assert (off.status_code, "gates off" in off.json()["error"]) == (400, True)
-    plain = (Place("thousand", write_thousand(tmp_path / "model.onnx", Classes.ilsvrc2012(DEVKIT))),)
+    plain = (ModelPath("thousand", write_thousand(tmp_path / "model.onnx", Classes.ilsvrc2012(DEVKIT))),)
     none = ask(GATES, {"models": plain}, files=form(shown[0]))
     assert (none.status_code, "no squeeze-and-excitation blocks" in none.json()["error"]) == (400, True)

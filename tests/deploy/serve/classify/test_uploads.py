@@ -14,7 +14,7 @@ from senet_convert.deploy.serve.classify import uploads
 from senet_convert.deploy.serve.errors import RequestError
 from senet_convert.deploy.serve.pools import drain
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from tests.deploy.serve.asgi import talk
 
 FORM = "multipart/form-data; boundary=xx"
@@ -92,7 +92,7 @@ def test_forms_are_parsed_in_threads_of_their_own(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(MultiPartParser, "parse", told)
 
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         answer = await client.post("/v1/classify", content=HEAD + b"x" + END, headers={"Content-Type": FORM})
         assert answer.json()["error"] == "no model is served"
 
@@ -102,7 +102,7 @@ def test_forms_are_parsed_in_threads_of_their_own(monkeypatch: pytest.MonkeyPatc
 
 
 def test_heads_that_are_floods() -> None:
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         answer = await client.post("/v1/classify?" + "a&" * 10_000, content=b"x", headers={"Content-Type": "image/png"})
         assert answer.status_code == 400
         assert "the query has more than 8 fields; a request may say model, top, version" in answer.json()["error"]

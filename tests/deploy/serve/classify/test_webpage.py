@@ -10,7 +10,7 @@ import pytest
 
 from senet_convert.deploy.serve.classify import webpage
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from tests.deploy.serve.asgi import talk
 
 PATHS = ("/", *(f"/static/{name}" for name in webpage.FILES))
@@ -20,7 +20,7 @@ def test_every_file_is_served_and_no_other() -> None:
     there = {file.name for file in resources.files(webpage.__package__).joinpath("page").iterdir()}
     assert there == {"index.html", *webpage.FILES}
 
-    async def use(client: httpx.AsyncClient, _: Hub) -> None:
+    async def use(client: httpx.AsyncClient, _: ServerState) -> None:
         for path in PATHS:
             answer = await client.get(path)
             assert answer.status_code == 200

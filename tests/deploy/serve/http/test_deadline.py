@@ -17,13 +17,13 @@ import pytest
 
 from senet_convert.deploy.runtime.cores import usable_cores
 from senet_convert.deploy.serve import context
-from senet_convert.deploy.serve.context import Account
+from senet_convert.deploy.serve.context import RequestContext
 from senet_convert.deploy.serve.http.deadline import BEGAN, Deadline
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.served import Served
 from senet_convert.deploy.serve.pools import Pool
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from tests.deploy.serve import toys
 from tests.deploy.serve.asgi import encoded, talk
 
@@ -34,9 +34,9 @@ LATE = "no answer within 0.3 s: the deadline has passed"
 
 
 @pytest.fixture(scope="session")
-def places(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
+def places(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelPath, ...]:
     root = toys.root(tmp_path_factory.mktemp("toys") / "root.onnx")
-    return Place("digits", bundle), Place("root", root)
+    return ModelPath("digits", bundle), ModelPath("root", root)
 
 
 def body(count: int) -> bytes:
@@ -76,30 +76,30 @@ async def stuck(pool: Pool) -> AsyncIterator[None]:
     ],
 )
 def test_waiting_for_a_thread_ends_with_the_deadline(
-    places: tuple[Place, ...], pool: str, path: str, content: bytes, headers: dict[str, str]
+    places: tuple[ModelPath, ...], pool: str, path: str, content: bytes, headers: dict[str, str]
 ) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
-        async with stuck(getattr(hub.pools, pool)):
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
+        async with stuck(getattr(state.pools, pool)):
             started = time.perf_counter()
             answer = await client.post(path, content=content, headers={"Accept-Encoding": "", **headers})
             assert (answer.status_code, answer.json()["error"]) == (504, LATE)
             assert time.perf_counter() - started < 2
-            assert hub.held == 0
-        assert await getattr(hub.pools, pool).run(int, "7") == 7  # it serves again
+            assert state.held == 0
+        assert await getattr(state.pools, pool).run(int, "7") == 7  # it serves again
 
     talk(Settings(places, deadline=0.3, gates=True), use)
 
 
 @pytest.mark.parametrize("pool", ["json", "packing", "pictures", "gates", "forms"])
-def test_work_of_one_kind_keeps_no_other_waiting(places: tuple[Place, ...], pool: str) -> None:
+def test_work_of_one_kind_keeps_no_other_waiting(places: tuple[ModelPath, ...], pool: str) -> None:
     asked: dict[str, tuple[str, bytes, dict[str, str]]] = {
         "json": (INFER, body(9000), {}),
         "packing": (INFER, LONG, GZIP),
         "pictures": (CLASSIFY, encoded(9, 9), PNG),
     }
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
-        async with stuck(getattr(hub.pools, pool)):
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
+        async with stuck(getattr(state.pools, pool)):
             for kind, (path, content, headers) in asked.items():
                 if kind != pool:
                     answer = await client.post(path, content=content, headers={"Accept-Encoding": "", **headers})
@@ -109,9 +109,9 @@ def test_work_of_one_kind_keeps_no_other_waiting(places: tuple[Place, ...], pool
     talk(Settings(places, deadline=20), use)
 
 
-def test_a_full_queue_is_told_at_once(places: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
-        async with stuck(hub.pools.packing):
+def test_a_full_queue_is_told_at_once(places: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
+        async with stuck(state.pools.packing):
             waiting = [asyncio.create_task(client.post(INFER, content=LONG, headers=GZIP)) for _ in range(3)]
             await asyncio.sleep(0.1)
             answer = await client.post(INFER, content=LONG, headers=GZIP)
@@ -122,7 +122,7 @@ def test_a_full_queue_is_told_at_once(places: tuple[Place, ...]) -> None:
     talk(Settings(places, queue=3), use)
 
 
-def test_time_that_the_body_took_is_part_of_it(places: tuple[Place, ...]) -> None:
+def test_time_that_the_body_took_is_part_of_it(places: tuple[ModelPath, ...]) -> None:
     """Whatever the body's own time is: 408, because it is the client that is late."""
 
     async def drip() -> AsyncIterator[bytes]:
@@ -130,7 +130,7 @@ def test_time_that_the_body_took_is_part_of_it(places: tuple[Place, ...]) -> Non
             yield b" "
             await asyncio.sleep(0.05)
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for path in (INFER, CLASSIFY, "/v1/gates", "/v2/repository/index"):
             started = time.perf_counter()
             answer = await client.post(path, content=drip(), headers=PNG)
@@ -140,7 +140,7 @@ def test_time_that_the_body_took_is_part_of_it(places: tuple[Place, ...]) -> Non
     talk(Settings(places, deadline=0.3, body_timeout=30), use)
 
 
-def test_the_model_has_what_is_left(places: tuple[Place, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_has_what_is_left(places: tuple[ModelPath, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     async def drip() -> AsyncIterator[bytes]:
         await asyncio.sleep(0.4)
         yield body(1)
@@ -151,23 +151,23 @@ def test_the_model_has_what_is_left(places: tuple[Place, ...], monkeypatch: pyte
         time.sleep(0.3)
         return run(*arguments)
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         monkeypatch.setattr(Served, "run", slow)
         assert (await client.post(INFER, content=body(1))).status_code == 200
         assert (await client.post(INFER, content=drip())).status_code == 504
-        assert hub.repository.get("root").stats.pending == 0
+        assert state.repository.get("root").stats.pending == 0
 
     talk(Settings(places[1:], deadline=0.6), use)
 
 
-def test_loading_takes_as_long_as_it_takes(places: tuple[Place, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_takes_as_long_as_it_takes(places: tuple[ModelPath, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Served.open
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.6)
         return opened(*arguments)
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         monkeypatch.setattr(Served, "open", slow)
         answer = await client.post("/v2/repository/models/root/load", json={})
         assert answer.status_code == 200
@@ -183,8 +183,8 @@ def ask(began: float | None, deadline: float, app: Any) -> list[Any]:
         sent.append(message)
 
     async def go() -> None:
-        guard = Deadline(app, Hub(Settings(deadline=deadline, body_timeout=0.2)))
-        token = context.current._var.set(Account())
+        guard = Deadline(app, ServerState(Settings(deadline=deadline, body_timeout=0.2)))
+        token = context.current._var.set(RequestContext())
         state = {} if began is None else {BEGAN: asyncio.get_running_loop().time() - began}
         try:
             await guard({"type": "http", "path": "/x", "state": state}, send, send)  # type: ignore[arg-type]

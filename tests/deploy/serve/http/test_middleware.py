@@ -21,7 +21,7 @@ from senet_convert.deploy.serve.errors import BAD, RequestError
 from senet_convert.deploy.serve.http import middleware
 from senet_convert.deploy.serve.observe import logs
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 
 KEY = "a-key-of-many-characters"
 
@@ -46,8 +46,8 @@ async def deaf(_: Request) -> Response:
     return PlainTextResponse("not listening")
 
 
-def toys(settings: Settings) -> tuple[Starlette, Hub]:
-    hub = Hub(settings)
+def toys(settings: Settings) -> tuple[Starlette, ServerState]:
+    state = ServerState(settings)
     routes = [
         Route("/", page),
         Route("/v2/health/live", deaf),
@@ -57,10 +57,10 @@ def toys(settings: Settings) -> tuple[Starlette, Hub]:
         Route("/bad", bad),
         Route("/deaf", deaf, methods=["POST"]),
     ]
-    app = Starlette(routes=routes, middleware=middleware.middleware(hub))
-    app.state.hub = hub
-    hub.meters.learn(routes)
-    return app, hub
+    app = Starlette(routes=routes, middleware=middleware.middleware(state))
+    app.state.server = state
+    state.metrics.learn(routes)
+    return app, state
 
 
 def client(**settings: Any) -> TestClient:
@@ -83,7 +83,7 @@ def log() -> Iterator[io.StringIO]:
 
 
 def test_the_order_is_the_one_that_is_needed() -> None:
-    names = [kind.__name__ for kind in middleware.GUARDS]
+    names = [kind.__name__ for kind in middleware.MIDDLEWARE]
     assert names.index("Identity") == 0  # everything that is said carries the id
     assert names.index("Record") < names.index("Faults")  # refusals are counted
     assert names.index("Unread") < names.index("Faults")  # refusals do not cut off who still sends
@@ -109,10 +109,10 @@ def test_headers_for_browsers() -> None:
 
 
 def test_draining_closes_connections() -> None:
-    app, hub = toys(Settings())
+    app, state = toys(Settings())
     with TestClient(app, base_url="http://localhost") as caller:
         assert "connection" not in caller.get("/echo").headers
-        hub.draining = True
+        state.draining = True
         assert caller.get("/echo").headers["connection"] == "close"
 
 
@@ -158,14 +158,14 @@ def test_a_body_that_is_too_large() -> None:
 
 
 def test_bodies_together_and_that_they_are_let_go() -> None:
-    app, hub = toys(Settings(max_body=1024, max_inflight=1500))
+    app, state = toys(Settings(max_body=1024, max_inflight=1500))
     with TestClient(app, base_url="http://localhost") as caller:
-        hub.held = 1000  # another request's
+        state.held = 1000  # another request's
         told = caller.post("/echo", content=b"x" * 600)
         assert (told.status_code, told.headers["retry-after"]) == (503, "1")
-        assert hub.held == 1000
+        assert state.held == 1000
         assert caller.post("/echo", content=b"x" * 500).status_code == 200
-        assert hub.held == 1000
+        assert state.held == 1000
 
 
 def test_a_body_that_stalls() -> None:

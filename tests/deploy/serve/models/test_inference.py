@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from senet_convert.deploy.serve.errors import BAD, UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Question, Wanted, infer
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import Engine
 from tests.deploy.serve import toys
@@ -23,7 +23,7 @@ def answers(file: Path, *questions: Question) -> list[Answer | BaseException]:
     """All asked at once."""
 
     async def main() -> list[Answer | BaseException]:
-        repository = Repository([Place("toy", file)], engine=Engine(threads=1))
+        repository = Repository([ModelPath("toy", file)], engine=Engine(threads=1))
         await repository.start()
         found = await asyncio.gather(*(infer(repository, one) for one in questions), return_exceptions=True)
         await repository.close()

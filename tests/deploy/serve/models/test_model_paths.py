@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.models.model_paths import Place, parse, scan, signature
+from senet_convert.deploy.serve.models.model_paths import ModelPath, parse, scan, signature
 from senet_convert.errors import ConvertError
 
 
@@ -96,7 +96,7 @@ def test_links_within_a_repository_are_fine(tmp_path: Path) -> None:
 def test_what_is_named_on_the_command_line_may_be_a_link(tmp_path: Path) -> None:
     onnx(tmp_path / "net" / "model.onnx")
     (tmp_path / "current").symlink_to(tmp_path / "net")
-    assert Place("net", tmp_path / "current").versions() == {"1": tmp_path / "current" / "model.onnx"}
+    assert ModelPath("net", tmp_path / "current").versions() == {"1": tmp_path / "current" / "model.onnx"}
 
 
 def test_a_signature_changes_with_the_files(tmp_path: Path) -> None:

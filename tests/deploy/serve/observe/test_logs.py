@@ -12,7 +12,7 @@ from contextvars import copy_context
 import pytest
 
 from senet_convert.deploy.serve import context
-from senet_convert.deploy.serve.context import Account
+from senet_convert.deploy.serve.context import RequestContext
 from senet_convert.deploy.serve.observe import logs
 
 
@@ -49,7 +49,7 @@ def test_a_traceback_is_told_in_both() -> None:
 
 
 def test_a_line_of_an_inference(caplog: pytest.LogCaptureFixture) -> None:
-    one = Account("an-id", "key-1")
+    one = RequestContext("an-id", "key-1")
     one.asked("digits", "2", 3)
     one.ran(1_500_000, 2_250_000)
     with caplog.at_level(logging.INFO, logs.ACCESS):
@@ -64,7 +64,7 @@ def test_a_line_of_an_inference(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_id_of_the_request_that_is_answered() -> None:
     def inside() -> str:
-        context.current.set(Account("an-id"))
+        context.current.set(RequestContext("an-id"))
         return logs.Json().format(record("x"))
 
     assert json.loads(copy_context().run(inside))["request"] == "an-id"

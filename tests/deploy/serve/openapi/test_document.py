@@ -18,7 +18,7 @@ from senet_convert.deploy.serve.openapi import document as openapi
 from senet_convert.deploy.serve.openapi.operation import Named, Operation, Parameter
 from senet_convert.deploy.serve.openapi.operation import json as as_json
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 
 FILES = ("/static/", "/docs/")  # what pages are made of is no request that anybody else makes
 
@@ -29,7 +29,7 @@ async def nothing(_: Request) -> Response:
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    return build(Hub(Settings()))
+    return build(ServerState(Settings()))
 
 
 @pytest.fixture(scope="module")

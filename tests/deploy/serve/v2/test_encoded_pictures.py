@@ -19,9 +19,9 @@ from tritonclient.utils import InferenceServerException
 from senet_convert.converter.convert import Wishes, convert
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 
 from .. import toys
 from ..asgi import encoded, talk
@@ -51,9 +51,9 @@ def ask(bundle: Path, tmp_path: Path) -> Ask:
 
     def send(body: Any, url: str = INFER, headers: dict[str, str] | None = None, **options: Any) -> tuple[int, Any]:
         found: list[httpx.Response] = []
-        models = (Place("digits", bundle), Place("plus", toys.plus(tmp_path / "plus.onnx", 1)))
+        models = (ModelPath("digits", bundle), ModelPath("plus", toys.plus(tmp_path / "plus.onnx", 1)))
 
-        async def use(client: httpx.AsyncClient, _: Hub) -> None:
+        async def use(client: httpx.AsyncClient, _: ServerState) -> None:
             content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
             method = "GET" if body is None else "POST"
             found.append(await client.request(method, url, content=content, headers=headers))
@@ -125,7 +125,7 @@ def test_grpc(kind: str, live: Live, files: list[Path], expected: Any) -> None:
 
 @pytest.fixture(scope="module")
 def live(bundle: Path) -> Iterator[Live]:
-    with Live(Settings(models=(Place("digits", bundle),), threads=1)) as server:
+    with Live(Settings(models=(ModelPath("digits", bundle),), threads=1)) as server:
         yield server
 
 
@@ -206,8 +206,8 @@ def test_a_model_that_takes_whole_pictures(digits: Path, files: list[Path], tmp_
     caffemodel = digits / "SE-ResNet-Digits.caffemodel"
     convert(caffemodel, digits / "deploy.prototxt", tmp_path / "any", wishes, lambda _: None)
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
-        name = hub.repository.get("digits").served.inputs[0].name
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
+        name = state.repository.get("digits").served.inputs[0].name
         data = in_base64(files)
         answer = await client.post(INFER, json=request(data[:1], [1], name))
         assert answer.status_code == 200, answer.json()
@@ -215,4 +215,4 @@ def test_a_model_that_takes_whole_pictures(digits: Path, files: list[Path], tmp_
         answer = await client.post(INFER, json=request(data, [3], name))
         assert (answer.status_code, "it takes" in answer.json()["error"]) == (400, True), answer.json()
 
-    talk(Settings(models=(Place("digits", tmp_path / "any"),), provider="cpu", threads=1), use)
+    talk(Settings(models=(ModelPath("digits", tmp_path / "any"),), provider="cpu", threads=1), use)

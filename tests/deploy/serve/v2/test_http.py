@@ -16,10 +16,10 @@ import httpx
 import numpy as np
 import pytest
 
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from senet_convert.deploy.serve.v2 import json_tensors
 from senet_convert.deploy.serve.v2.messages import HEADER
 from senet_convert.version import __version__
@@ -30,13 +30,13 @@ ODD = "odd näme %&"
 
 
 @pytest.fixture(scope="session")
-def models(bundle: Path, image_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
+def models(bundle: Path, image_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelPath, ...]:
     folder = tmp_path_factory.mktemp("toys")
     return (
-        Place("digits", bundle),
-        Place(ODD, image_bundle),
-        Place("echo", toys.echo(folder / "echo.onnx")),
-        Place("root", toys.root(folder / "root.onnx")),
+        ModelPath("digits", bundle),
+        ModelPath(ODD, image_bundle),
+        ModelPath("echo", toys.echo(folder / "echo.onnx")),
+        ModelPath("root", toys.root(folder / "root.onnx")),
     )
 
 
@@ -54,8 +54,8 @@ def every_type() -> list[dict[str, Any]]:
     return [tensor(f"in_{name}", values.get(name, [[1, 2]]), name) for name in DATATYPES]
 
 
-def test_what_is_told_of_the_server_and_its_models(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_what_is_told_of_the_server_and_its_models(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         server = (await client.get("/v2")).json()
         assert (server["name"], server["version"]) == ("senet-convert", __version__)
         assert "binary_tensor_data" in server["extensions"]
@@ -79,13 +79,13 @@ def test_what_is_told_of_the_server_and_its_models(models: tuple[Place, ...]) ->
     talk(Settings(models), use)
 
 
-def test_health(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_health(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         ready = ("/v2/health/ready", "/v2/models/digits/ready", "/v2/models/digits/versions/1/ready")
         for path in ("/v2/health/live", *ready):
             response = await client.get(path)
             assert (response.status_code, response.content) == (200, b"")
-        hub.draining = True
+        state.draining = True
         assert (await client.get("/v2/health/live")).status_code == 200
         for path in ready:
             response = await client.get(path)
@@ -96,8 +96,8 @@ def test_health(models: tuple[Place, ...]) -> None:
     talk(Settings(models[:1]), use)
 
 
-def test_unknown_paths_models_versions_and_methods(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_unknown_paths_models_versions_and_methods(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for tail in ("", "/ready", "/config", "/stats", "/infer"):
             ask = client.post if tail == "/infer" else client.get
             response = await ask(f"/v2/models/nothing{tail}")
@@ -118,8 +118,8 @@ def test_unknown_paths_models_versions_and_methods(models: tuple[Place, ...]) ->
     talk(Settings(models[:1]), use)
 
 
-def test_every_datatype_in_json_and_binary(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_every_datatype_in_json_and_binary(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         given = every_type()
         response = await client.post("/v2/models/echo/infer", json={"inputs": given, "id": "7"})
         assert response.headers["Content-Type"] == "application/json"
@@ -144,8 +144,8 @@ def test_every_datatype_in_json_and_binary(models: tuple[Place, ...]) -> None:
     talk(Settings(models), use)
 
 
-def test_pictures_in_every_form_give_the_same_answer(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_pictures_in_every_form_give_the_same_answer(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         url, value = f"/v2/models/{quote(ODD)}/infer", picture()
         text = json.dumps({"inputs": [tensor("image", value, "UINT8")]}).encode()
         found = [(await client.post(url, content=text)).json()["outputs"][0]["data"]]
@@ -160,10 +160,10 @@ def test_pictures_in_every_form_give_the_same_answer(models: tuple[Place, ...]) 
     talk(Settings(models[1:2]), use)
 
 
-def test_the_best_classes(models: tuple[Place, ...], digits: Path) -> None:
+def test_the_best_classes(models: tuple[ModelPath, ...], digits: Path) -> None:
     classes = (digits / "classes.txt").read_text().split()
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         body = {
             "inputs": [tensor("data", np.zeros((2, 3, 32, 32)))],
             "outputs": [{"name": "prob", "parameters": {"classification": 3}}, {"name": "prob"}],
@@ -178,8 +178,8 @@ def test_the_best_classes(models: tuple[Place, ...], digits: Path) -> None:
     talk(Settings(models[:1]), use)
 
 
-def test_values_that_json_does_not_have_come_in_binary(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_values_that_json_does_not_have_come_in_binary(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         body: dict[str, Any] = {"inputs": [tensor("x", [[-1.0], [4.0]])]}
         response = await client.post("/v2/models/root/infer", json=body)
         assert response.status_code == 400
@@ -192,8 +192,8 @@ def test_values_that_json_does_not_have_come_in_binary(models: tuple[Place, ...]
     talk(Settings(models), use)
 
 
-def test_long_answers_are_packed_where_that_is_asked_for(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_long_answers_are_packed_where_that_is_asked_for(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         value = np.arange(80_000, dtype=np.float32).reshape(2, -1)
         for accept, packing in (("gzip", "gzip"), ("deflate", "deflate"), ("identity", None)):
             for as_binary in (False, True):
@@ -220,9 +220,9 @@ def test_long_answers_are_packed_where_that_is_asked_for(models: tuple[Place, ..
     ],
 )
 def test_wrong_requests_are_told_what_is_wanted(
-    models: tuple[Place, ...], changes: dict[str, Any], message: str
+    models: tuple[ModelPath, ...], changes: dict[str, Any], message: str
 ) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         given = tensor("data", np.zeros((1, 3, 32, 32))) | changes
         response = await client.post("/v2/models/digits/infer", json={"inputs": [given]})
         assert response.status_code == 400
@@ -236,7 +236,7 @@ def test_wrong_requests_are_told_what_is_wanted(
     talk(Settings(models[:1]), use)
 
 
-def test_hostile_bodies_cost_their_sender_an_error(models: tuple[Place, ...]) -> None:
+def test_hostile_bodies_cost_their_sender_an_error(models: tuple[ModelPath, ...]) -> None:
     limit = 4_000_000
     bodies: list[tuple[bytes, dict[str, str], int]] = [
         (b"[" * 100_000, {}, 400),
@@ -252,20 +252,20 @@ def test_hostile_bodies_cost_their_sender_an_error(models: tuple[Place, ...]) ->
         (b'{"inputs":[{"name":"data","datatype":"FP32","shape":[1,3,32,32],"data":[' + b"[]," * 1_000_000, {}, 400),
     ]
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for body, headers, status in bodies:
             started = time.perf_counter()
             response = await client.post("/v2/models/digits/infer", content=body, headers=headers)
             assert response.status_code == status, (body[:50], headers, response.text[:500])
             assert len(response.json()["error"]) < 500
             assert time.perf_counter() - started < 2
-        assert hub.repository.get("digits").stats.inferences == 0
+        assert state.repository.get("digits").stats.inferences == 0
 
     talk(Settings(models[:1], max_body=limit), use)
 
 
-def test_a_short_timeout_is_heeded(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_a_short_timeout_is_heeded(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         body = {"inputs": [tensor("data", np.zeros((1, 3, 32, 32)))], "parameters": {"timeout": 1}}
         response = await client.post("/v2/models/digits/infer", json=body)
         assert response.status_code == 504
@@ -274,8 +274,8 @@ def test_a_short_timeout_is_heeded(models: tuple[Place, ...]) -> None:
     talk(Settings(models[:1]), use)
 
 
-def test_counts_and_durations(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_counts_and_durations(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         body = {"inputs": [tensor("data", np.zeros((3, 3, 32, 32)))]}
         for _ in range(2):
             assert (await client.post("/v2/models/digits/infer", json=body)).status_code == 200
@@ -292,8 +292,8 @@ def test_counts_and_durations(models: tuple[Place, ...]) -> None:
     talk(Settings(models[:2]), use)
 
 
-def test_models_are_unloaded_and_loaded(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_models_are_unloaded_and_loaded(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         assert (await client.post("/v2/repository/index")).json() == [
             {"name": "digits", "version": "1", "state": "READY", "reason": ""}
         ]
@@ -320,8 +320,8 @@ def test_models_are_unloaded_and_loaded(models: tuple[Place, ...]) -> None:
     talk(Settings(models[:1]), use)
 
 
-def test_models_are_changed_only_by_those_who_may(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_models_are_changed_only_by_those_who_may(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for word in ("load", "unload"):
             assert (await client.post(f"/v2/repository/models/digits/{word}")).status_code == 403
         assert (await client.get("/v2/models/digits/ready")).status_code == 200
@@ -340,8 +340,8 @@ def test_models_are_changed_only_by_those_who_may(models: tuple[Place, ...]) -> 
         ("POST", "/v2/cudasharedmemory/region/r/register"),
     ],
 )
-def test_what_is_not_supported_says_so(models: tuple[Place, ...], method: str, path: str) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_what_is_not_supported_says_so(models: tuple[ModelPath, ...], method: str, path: str) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         response = await client.request(method, path)
         assert response.status_code == 400
         assert response.json()["error"].startswith("not supported: ")
@@ -349,12 +349,12 @@ def test_what_is_not_supported_says_so(models: tuple[Place, ...], method: str, p
     talk(Settings(models[:1]), use)
 
 
-def test_a_large_request_keeps_nobody_waiting(models: tuple[Place, ...]) -> None:
+def test_a_large_request_keeps_nobody_waiting(models: tuple[ModelPath, ...]) -> None:
     """The loop turns every few milliseconds while tens of megabytes of JSON are read."""
     text = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2,3000000],"data":[' + b"0.12345," * 5_999_999 + b"1]}]}"
     gaps: list[float] = []
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         async def tick() -> None:
             last = time.perf_counter()
             while True:
@@ -375,11 +375,11 @@ def test_a_large_request_keeps_nobody_waiting(models: tuple[Place, ...]) -> None
     assert sorted(gaps)[int(len(gaps) * 0.95)] < 0.05
 
 
-def test_small_requests_are_small(models: tuple[Place, ...]) -> None:
+def test_small_requests_are_small(models: tuple[ModelPath, ...]) -> None:
     """What takes a few words takes no more than their size; and it may be packed as any other."""
     keys = b"{" + b",".join(b'"%x":0' % one for one in range(6000)) + b',"zz":0,"zz":0}'
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for path in (
             "/v2/repository/index",
             "/v2/repository/models/digits/load",
@@ -398,37 +398,39 @@ def test_small_requests_are_small(models: tuple[Place, ...]) -> None:
     talk(Settings(models[:1]), use)
 
 
-def test_an_output_is_asked_for_twice_at_most(models: tuple[Place, ...]) -> None:
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+def test_an_output_is_asked_for_twice_at_most(models: tuple[ModelPath, ...]) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for times, status in ((2, 200), (3, 400)):
             body = {"inputs": [tensor("x", [[1.0], [4.0]])], "outputs": [{"name": "y"}] * times}
             answer = await client.post("/v2/models/root/infer", json=body)
             assert answer.status_code == status
         assert "3 outputs of 1 names" in answer.json()["error"]
-        assert hub.repository.get("root").stats.executions == 1
+        assert state.repository.get("root").stats.executions == 1
 
     talk(Settings(models), use)
 
 
-def test_what_a_request_becomes_is_counted_before_it_is_made(models: tuple[Place, ...]) -> None:
+def test_what_a_request_becomes_is_counted_before_it_is_made(models: tuple[ModelPath, ...]) -> None:
     """JSON of a megabyte is a tensor of two, and all that is made of it is let go at the end."""
     limit = 2_000_000
     value = ",".join(["1"] * 500_000)
     text = f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[2,250000],"data":[{value}]}}]}}'.encode()
     assert len(text) < limit
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for content, headers in ((text, {}), (gzip.compress(text), {"Content-Encoding": "gzip"})):
             answer = await client.post("/v2/models/root/infer", content=content, headers=headers)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
             assert "too many large requests" in answer.json()["error"]
-            assert hub.held == 0
-        assert hub.repository.get("root").stats.executions == 0
+            assert state.held == 0
+        assert state.repository.get("root").stats.executions == 0
 
     talk(Settings(models, max_inflight=limit), use)
 
 
-def test_long_json_is_read_in_threads_of_its_own(models: tuple[Place, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_json_is_read_in_threads_of_its_own(
+    models: tuple[ModelPath, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads: list[str] = []
     parse = json_tensors.parse
 
@@ -438,7 +440,7 @@ def test_long_json_is_read_in_threads_of_its_own(models: tuple[Place, ...], monk
 
     monkeypatch.setattr(json_tensors, "parse", told)
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for count in (1, 9000):
             body = {"inputs": [tensor("x", np.ones((2, count)))]}
             assert (await client.post("/v2/models/root/infer", json=body)).status_code == 200
@@ -447,11 +449,11 @@ def test_long_json_is_read_in_threads_of_its_own(models: tuple[Place, ...], monk
     assert [name.partition("_")[0] for name in threads] == ["MainThread", "JSON bodies"]
 
 
-def test_the_best_of_many_classes(models: tuple[Place, ...], tmp_path: Path) -> None:
+def test_the_best_of_many_classes(models: tuple[ModelPath, ...], tmp_path: Path) -> None:
     """Found in a thread, the same as at once."""
-    place = Place("scores", toys.scores(tmp_path / "scores.onnx"))
+    place = ModelPath("scores", toys.scores(tmp_path / "scores.onnx"))
 
-    async def use(client: httpx.AsyncClient, hub: Hub) -> None:
+    async def use(client: httpx.AsyncClient, state: ServerState) -> None:
         for rows in (2, 16):
             monkey = pytest.MonkeyPatch()
             monkey.setattr("senet_convert.deploy.serve.models.inference._SHORT", 0 if rows == 16 else 1024)

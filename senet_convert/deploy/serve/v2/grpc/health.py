@@ -10,7 +10,7 @@ from typing import Any
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from ...errors import UNKNOWN, RequestError
-from ...state import Hub
+from ...state import ServerState
 
 SERVICES = ("", "inference.GRPCInferenceService")  # the server as a whole, and what it is for
 
@@ -18,10 +18,10 @@ _LOOK = 0.5  # seconds between two looks at the state for who watches it
 
 
 class Health:
-    """SERVING while the hub is ready. `stopping` ends what watches."""
+    """SERVING while the state is ready. `stopping` ends what watches."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
         self.stopping = asyncio.Event()
 
     async def Check(self, request: Any, context: Any) -> Any:
@@ -46,5 +46,5 @@ class Health:
     def _status(self, service: str) -> int:
         if service not in SERVICES:
             return int(HealthCheckResponse.SERVICE_UNKNOWN)
-        ready = self._hub.ready and not self.stopping.is_set()
+        ready = self._state.ready and not self.stopping.is_set()
         return int(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)

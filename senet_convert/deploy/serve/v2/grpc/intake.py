@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import AWAY, BAD, TOO_LARGE, RequestError
-from ...state import Hub
+from ...state import ServerState
 from . import wire
 from .peers import Peers
 from .wire import BROKEN, TooManyFieldsError
@@ -37,8 +37,8 @@ class Form:
 class Intake:
     """Reads, parses and writes for every call. Weighing messages of very many fields has one thread for all of them."""
 
-    def __init__(self, hub: Hub, peers: Peers) -> None:
-        self._hub = hub
+    def __init__(self, state: ServerState, peers: Peers) -> None:
+        self._state = state
         self._peers = peers
         self._unpacking = asyncio.Lock()
         self._weighing = ThreadPoolExecutor(1, thread_name_prefix="grpc-weigh")
@@ -55,8 +55,8 @@ class Intake:
         return await self.parse(data, form)
 
     async def parse(self, data: bytes, form: Form) -> Any:
-        """Weigh and parse; the request's account holds what the message takes. Raises RequestError."""
-        self._hub.hold(len(data))
+        """Weigh and parse; the request's context holds what the message takes. Raises RequestError."""
+        self._state.hold(len(data))
         if data[:2] in PACKED:
             data = await self._unpacked(data)
         try:
@@ -64,7 +64,7 @@ class Intake:
         except TooManyFieldsError:
             weight = await self.aside(wire.weigh, data, form.schema)
         if weight.fields > wire.FEW or weight.numbers > wire.TEXT:
-            self._hub.hold(weight.held)
+            self._state.hold(weight.held)
         try:
             return form.parse(data)
         except Exception:  # protobuf's DecodeError, whose room this is not
@@ -72,15 +72,15 @@ class Intake:
 
     async def _unpacked(self, data: bytes) -> bytes:
         """One message after the other, and no more bytes than there is room for."""
-        settings = self._hub.settings
+        settings = self._state.settings
         async with self._unpacking:
-            room = min(settings.max_body, max(0, settings.max_inflight - self._hub.held))
+            room = min(settings.max_body, max(0, settings.max_inflight - self._state.held))
             found = await asyncio.to_thread(_unpack, data, room)
             if len(found) > settings.max_body:
                 raise RequestError(TOO_LARGE, f"the message has more than {settings.max_body} bytes when unpacked")
             if len(found) > room:
                 raise RequestError(AWAY, "too many large requests are being answered; try again", 1)
-            self._hub.hold(len(found))
+            self._state.hold(len(found))
         return found
 
     async def aside(self, work: Callable[..., Any], *given: Any) -> Any:

@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2
 from tritonclient.grpc import service_pb2
 
 from .....errors import ConvertError
-from ...state import Hub
+from ...state import ServerState
 from . import connections, limits
 from .certificate import Certificate
-from .guard import CALLS, PROBES, STREAMS, WATCHERS, Call, Guard
+from .handlers import CALLS, PROBES, STREAMS, WATCHERS, Call, Handlers
 from .health import Health
 from .intake import Form, Intake
 from .peers import Peers
@@ -44,8 +44,8 @@ class GrpcServer:
     server: Any
     port: int
     connections: int
-    hub: Hub
-    guard: Guard
+    state: ServerState
+    handlers: Handlers
     intake: Intake
     service: Service
     health: Health
@@ -53,21 +53,21 @@ class GrpcServer:
     looking: list[asyncio.Task[None]]
 
     @classmethod
-    async def start(cls, hub: Hub, host: str, port: int) -> GrpcServer:
+    async def start(cls, state: ServerState, host: str, port: int) -> GrpcServer:
         """Listen. Raises ConvertError: the port is taken, the certificate cannot be read."""
-        settings = hub.settings
+        settings = state.settings
         peers = Peers()
-        intake = Intake(hub, peers)
-        guard = Guard(hub, intake, peers)
-        service, health = Service(hub, intake, peers), Health(hub)
+        intake = Intake(state, peers)
+        handlers = Handlers(state, intake, peers)
+        service, health = Service(state, intake, peers), Health(state)
         most = connections.most(settings.max_connections)
         server = grpc.aio.server(options=limits.options(settings, most))
         calls = [*_calls(service_pb2, service), *_calls(health_pb2, health)]
         for call in calls:
             if call.probe:  # registered, they have a queue of their own: no flood of other calls is in front of them
                 name, method = call.method[1:].split("/")
-                server.add_registered_method_handlers(name, {method: guard.handler(call)})
-        server.add_generic_rpc_handlers((_Handlers(guard, calls),))
+                server.add_registered_method_handlers(name, {method: handlers.handler(call)})
+        server.add_generic_rpc_handlers((_Generic(handlers, calls),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         certificate = None
         if settings.tls_cert and settings.tls_key:
@@ -80,7 +80,7 @@ class GrpcServer:
         except RuntimeError as fault:
             raise ConvertError(f"gRPC cannot listen on {address}; is the port taken? ({fault})") from fault
         await server.start()
-        found = cls(server, bound, most, hub, guard, intake, service, health, certificate, [])
+        found = cls(server, bound, most, state, handlers, intake, service, health, certificate, [])
         found.looking.extend(map(asyncio.create_task, (found._look_after(), found._weigh_parts())))
         return found
 
@@ -92,7 +92,7 @@ class GrpcServer:
         """
         self.health.stopping.set()
         self.service.end_streams()
-        await self.guard.drain(grace)
+        await self.handlers.drain(grace)
         for task in self.looking:
             task.cancel()
         await self.server.stop(min(_LAST, grace))
@@ -100,10 +100,10 @@ class GrpcServer:
 
     async def _look_after(self) -> None:
         """Every now and then: room for streams, and for connections."""
-        settings, peers = self.hub.settings, self.guard.peers
+        settings, peers = self.state.settings, self.handlers.peers
         while True:
             await asyncio.sleep(_LOOK)
-            if self.guard.full(STREAMS):
+            if self.handlers.full(STREAMS):
                 self.service.end_idle_streams(settings.body_timeout)
             share = max(1, self.connections // connections.SHARES)
             stuck, known = peers.stuck(settings.body_timeout), frozenset(peers.known)
@@ -114,7 +114,7 @@ class GrpcServer:
 
     async def _weigh_parts(self) -> None:
         """While messages arrive: those that are there in part hold no more than requests may hold together."""
-        peers, most = self.guard.peers, self.hub.settings.max_inflight
+        peers, most = self.handlers.peers, self.state.settings.max_inflight
         while True:
             await asyncio.sleep(_SOON)
             if not peers.reading():
@@ -127,17 +127,17 @@ class GrpcServer:
                     _log.warning("gRPC: hung up on %d connections whose messages in part held too much", ended)
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped
+class _Generic(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped
     """Every method, those that are not there among them: each call is counted and logged."""
 
-    def __init__(self, guard: Guard, calls: Iterable[Call]) -> None:
-        self._guard = guard
-        self._known = {call.method: guard.handler(call) for call in calls}
+    def __init__(self, handlers: Handlers, calls: Iterable[Call]) -> None:
+        self._handlers = handlers
+        self._known = {call.method: handlers.handler(call) for call in calls}
 
     def service(self, handler_call_details: Any) -> Any:
         """As gRPC asks for it."""
         method = handler_call_details.method
-        return self._known.get(method) or self._guard.unknown(method)
+        return self._known.get(method) or self._handlers.unknown(method)
 
 
 def _calls(module: Any, servicer: Any) -> Iterator[Call]:

@@ -1,4 +1,4 @@
-"""The calls of GRPCInferenceService, by the stubs that tritonclient carries. They raise RequestError; see guard.py."""
+"""The calls of GRPCInferenceService, by the stubs of tritonclient. They raise RequestError: see handlers.py."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from ...context import Account, current
+from ...context import RequestContext, current
 from ...errors import ABSENT, AWAY, RequestError
 from ...models.inference import infer
-from ...state import Hub
+from ...state import ServerState
 from .. import control, encoded_pictures, metadata
 from . import messages
-from .guard import Behaviour, Refusal, record, unexpected
+from .handlers import Behaviour, Refusal, record, unexpected
 from .intake import Form, Intake
 from .peers import Peers
 
@@ -39,8 +39,8 @@ _FINAL = "triton_final_response"  # stands in the last answer to a request; some
 class Service:
     """Messages in, messages out: each call asks what HTTP asks too."""
 
-    def __init__(self, hub: Hub, intake: Intake, peers: Peers) -> None:
-        self._hub = hub
+    def __init__(self, state: ServerState, intake: Intake, peers: Peers) -> None:
+        self._state = state
         self._intake = intake
         self._peers = peers
         self._form = Form.of(pb.ModelInferRequest)
@@ -68,11 +68,11 @@ class Service:
 
     async def ServerReady(self, request: Any, context: Any) -> Any:
         """May requests be sent?"""
-        return pb.ServerReadyResponse(ready=self._hub.ready)
+        return pb.ServerReadyResponse(ready=self._state.ready)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         """Does a version of a model answer?"""
-        return pb.ModelReadyResponse(ready=metadata.model_ready(self._hub, request.name, request.version))
+        return pb.ModelReadyResponse(ready=metadata.model_ready(self._state, request.name, request.version))
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:
         """Name, version, extensions."""
@@ -80,37 +80,37 @@ class Service:
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
         """Versions, inputs, outputs."""
-        return pb.ModelMetadataResponse(**metadata.model(self._hub.repository, request.name, request.version))
+        return pb.ModelMetadataResponse(**metadata.model(self._state.repository, request.name, request.version))
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:
         """How the model is run."""
-        return pb.ModelConfigResponse(config=metadata.config(self._hub.repository, request.name, request.version))
+        return pb.ModelConfigResponse(config=metadata.config(self._state.repository, request.name, request.version))
 
     async def ModelStatistics(self, request: Any, context: Any) -> Any:
         """Counts and durations."""
-        return pb.ModelStatisticsResponse(**metadata.statistics(self._hub.repository, request.name, request.version))
+        return pb.ModelStatisticsResponse(**metadata.statistics(self._state.repository, request.name, request.version))
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:
         """Every version that is known."""
-        return pb.RepositoryIndexResponse(models=metadata.index(self._hub.repository, request.ready))
+        return pb.RepositoryIndexResponse(models=metadata.index(self._state.repository, request.ready))
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         """Load a model, or load it anew."""
-        await control.load(self._hub, request.model_name, request.parameters)
+        await control.load(self._state, request.model_name, request.parameters)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
         """Take a model away."""
-        await control.unload(self._hub, request.model_name, request.parameters)
+        await control.unload(self._state, request.model_name, request.parameters)
         return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """One request, one answer."""
-        ask = (messages.question, self._hub.repository, request, context.time_remaining())
+        ask = (messages.question, self._state.repository, request, context.time_remaining())
         question = await self._intake.aside(*ask) if messages.long(request) else ask[0](*ask[1:])
-        served = self._hub.repository.get(question.model, question.version).served
-        question = await encoded_pictures.decoded(self._hub, served, question)
-        return messages.response(await infer(self._hub.repository, question))
+        served = self._state.repository.get(question.model, question.version).served
+        question = await encoded_pictures.decoded(self._state, served, question)
+        return messages.response(await infer(self._state.repository, question))
 
     async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """An answer for each request, in the requests' order; a fault is an answer too, and the stream goes on."""
@@ -143,29 +143,29 @@ class Service:
             self._readers[reader] = now()
             reader.add_done_callback(lambda one: self._readers.pop(one, None))
             while (answer := await asked.get()) is not None:
-                await self._peers.send(context, await answer, self._hub.settings.body_timeout)
+                await self._peers.send(context, await answer, self._state.settings.body_timeout)
                 room.release()
         return reader.cancelled()
 
     async def _answer_in_band(self, data: bytes, context: Any) -> bytes:
-        one = Account(client=current.get().client)
+        one = RequestContext(client=current.get().client)
         current.set(one)
         started, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
         asked = pb.ModelInferRequest()
         try:
             asked = await self._intake.parse(data, self._form)
-            if self._hub.settings.rate:
-                self._hub.limit_rate()
+            if self._state.settings.rate:
+                self._state.limit_rate()
             answer = await self.ModelInfer(asked, context)
         except Exception as fault:
             refusal = Refusal.of(fault if isinstance(fault, RequestError) else unexpected(_STREAM), one)
             code, message = refusal.code, refusal.message
             answer = pb.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version, id=asked.id)
         finally:
-            self._hub.release(one)
+            self._state.release(one)
         answer.parameters[_FINAL].bool_param = True
         found: bytes = pb.ModelStreamInferResponse(error_message=message, infer_response=answer).SerializeToString()
-        record(self._hub, one, _STREAM, code, started, len(found))
+        record(self._state, one, _STREAM, code, started, len(found))
         return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from senet_convert.deploy.runtime.session import Run
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.served import Array, Served
 from senet_convert.deploy.serve.settings.settings import Settings
 
@@ -35,7 +35,7 @@ def plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def live(bundle: Path, echo: Path, plus: Path) -> Iterator[Live]:
     """A server with the demo and both toys."""
-    models = (Place("digits", bundle), Place("echo", echo), Place("plus", plus))
+    models = (ModelPath("digits", bundle), ModelPath("echo", echo), ModelPath("plus", plus))
     with Live(Settings(models=models, threads=1)) as server:
         yield server
 

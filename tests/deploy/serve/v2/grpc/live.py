@@ -17,7 +17,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import np_to_triton_dtype
 
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from senet_convert.deploy.serve.v2.grpc import start
 from senet_convert.deploy.serve.v2.grpc.server import GrpcServer
 
@@ -28,9 +28,9 @@ PATIENCE = 30  # seconds after which a test gives up
 
 
 class Live:
-    """The hub, and the server before it, on an event loop of their own."""
+    """The state, and the server before it, on an event loop of their own."""
 
-    hub: Hub
+    state: ServerState
     server: GrpcServer
 
     def __init__(self, settings: Settings) -> None:
@@ -58,15 +58,15 @@ class Live:
             self._end()
 
     async def _start(self) -> None:
-        self.hub = Hub(self._settings)
-        await self.hub.repository.start()
-        self.server = await start(self.hub, self._settings.host, 0)
+        self.state = ServerState(self._settings)
+        await self.state.repository.start()
+        self.server = await start(self.state, self._settings.host, 0)
 
     async def stop(self, grace: float = 5) -> None:
         """As the server stops."""
-        self.hub.draining = True
+        self.state.draining = True
         await self.server.stop(grace)
-        await self.hub.repository.close(grace)
+        await self.state.repository.close(grace)
 
     def _end(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.v2.grpc.health import SERVICES
 
@@ -24,12 +24,12 @@ SERVING, NOT_SERVING, UNKNOWN = (
 
 
 def test_it_serves_until_it_is_told_to_stop(plus: Path) -> None:
-    settings = Settings(models=(Place("plus", plus),), threads=1, api_key=("0123456789abcdef",))
+    settings = Settings(models=(ModelPath("plus", plus),), threads=1, api_key=("0123456789abcdef",))
     with Live(settings) as live, grpc.insecure_channel(live.address) as channel:
         stub = HealthStub(channel)
         for service in SERVICES:
             assert stub.Check(HealthCheckRequest(service=service)).status == SERVING
-        live.hub.draining = True
+        live.state.draining = True
         assert stub.Check(HealthCheckRequest()).status == NOT_SERVING
 
 
@@ -44,11 +44,11 @@ def test_unknown_services(live: Live) -> None:
 
 
 def test_watchers_hear_of_changes_and_do_not_hold_the_server_up(plus: Path) -> None:
-    settings = Settings(models=(Place("plus", plus),), threads=1)
+    settings = Settings(models=(ModelPath("plus", plus),), threads=1)
     with Live(settings) as live, grpc.insecure_channel(live.address) as channel:
         watching = HealthStub(channel).Watch(HealthCheckRequest(), timeout=PATIENCE)
         assert next(watching).status == SERVING
-        live.hub.draining = True
+        live.state.draining = True
         assert next(watching).status == NOT_SERVING
         live.run(asyncio.wait_for(live.stop(PATIENCE), PATIENCE / 3))
         with pytest.raises(StopIteration):

@@ -21,10 +21,10 @@ import grpc
 import pytest
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelMetadataRequest
 
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.v2.grpc import connections, limits
-from senet_convert.deploy.serve.v2.grpc.guard import STREAMS
+from senet_convert.deploy.serve.v2.grpc.handlers import STREAMS
 
 from . import h2
 from .conftest import Gate
@@ -36,13 +36,13 @@ MIB = 2**20
 
 
 def settings(plus: Path, **fields: Any) -> Settings:
-    return Settings(models=(Place("plus", plus),), threads=1, **fields)
+    return Settings(models=(ModelPath("plus", plus),), threads=1, **fields)
 
 
 def counted(live: Live, method: str) -> Counter[str]:
     """Answers of a method by their codes, as the metrics have them."""
     found: Counter[str] = Counter()
-    for line in live.hub.meters.text().decode().splitlines():
+    for line in live.state.metrics.text().decode().splitlines():
         if line.startswith("senet_convert_grpc_responses_total") and f'method="{method}"' in line:
             found[line.partition('code="')[2].partition('"')[0]] = int(float(line.rpartition(" ")[2]))
     return found
@@ -100,7 +100,7 @@ def test_very_many_fields_cost_neither_time_nor_memory(live: Live, part: bytes) 
         assert {one.result(PATIENCE) for one in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert waited[0] < 1  # clients share the interpreter here
     assert resident() - before < 200 * MIB
-    until(lambda: live.hub.held == 0)
+    until(lambda: live.state.held == 0)
 
 
 def test_other_calls_are_weighed_too(live: Live) -> None:
@@ -124,7 +124,7 @@ def test_a_request_of_a_stream_is_weighed_and_the_stream_goes_on(live: Live) -> 
     assert b"more than 5000 fields" in many
     assert b"cannot be parsed" in broken
     assert b"plus" in fine and b"error" not in fine
-    until(lambda: live.hub.held == 0)
+    until(lambda: live.state.held == 0)
 
 
 def test_three_thousand_calls_at_once_are_all_told_how_they_ended(plus: Path) -> None:
@@ -167,7 +167,7 @@ def test_calls_that_come_while_the_server_stops_are_unavailable(plus: Path) -> N
         message = ModelMetadataRequest(name="plus").SerializeToString()
         assert ask(message, timeout=PATIENCE)
         stopping = asyncio.run_coroutine_threadsafe(live.stop(PATIENCE), live.loop)
-        until(lambda: live.server.guard.leaving)
+        until(lambda: live.server.handlers.leaving)
         calls = [ask.future(message, timeout=PATIENCE) for _ in range(500)]
         assert Counter(one.code().name for one in calls) == {"UNAVAILABLE": 500}
         stopping.result(PATIENCE)
@@ -197,9 +197,9 @@ def test_a_connection_that_takes_no_answer_is_ended(plus: Path) -> None:
         h2.Client(live.server.port, 0) as client,
     ):
         client.send(b"".join(h2.call(2 * index + 1, h2.PATH + "ServerMetadata", b"") for index in range(100)))
-        until(lambda: live.hub.held > 0)
+        until(lambda: live.state.held > 0)
         until(lambda: client.frames(0.1)[1])
-        until(lambda: live.hub.held == 0)
+        until(lambda: live.state.held == 0)
         assert honest.is_server_live()
 
 
@@ -215,9 +215,9 @@ def test_idle_streams_make_room_for_others(plus: Path) -> None:
     method = h2.PATH + "ModelStreamInfer"
     with Live(settings(plus, max_connections=4, body_timeout=0.5)) as live, h2.Client(live.server.port) as idle:
         idle.send(b"".join(h2.call(stream, method, b"\x0a\x03nix", last=False) for stream in (1, 3)))
-        until(lambda: live.server.guard.full(STREAMS))
+        until(lambda: live.server.handlers.full(STREAMS))
         until(lambda: counted(live, method)["UNAVAILABLE"] >= 1)
-        assert not live.server.guard.full(STREAMS)
+        assert not live.server.handlers.full(STREAMS)
 
 
 def test_a_compressed_bomb_unpacks_no_further_than_it_may(plus: Path) -> None:

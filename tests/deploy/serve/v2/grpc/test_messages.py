@@ -11,7 +11,7 @@ from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
 from senet_convert.deploy.serve.errors import BAD, LATE, UNKNOWN, RequestError
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Output, Question, Wanted
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import DATATYPES
 from senet_convert.deploy.serve.v2.grpc.messages import CONTENTS, question, response
@@ -24,7 +24,9 @@ VALUES = {name: np.array([[0, 1, 1]]).astype(kind) for name, kind in DATATYPES.i
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     folder = tmp_path_factory.mktemp("messages")
-    found = Repository([Place("plus", toys.plus(folder / "plus.onnx", 1)), Place("echo", toys.echo(folder / "e.onnx"))])
+    found = Repository(
+        [ModelPath("plus", toys.plus(folder / "plus.onnx", 1)), ModelPath("echo", toys.echo(folder / "e.onnx"))]
+    )
 
     async def load() -> None:
         await found.start()

@@ -18,9 +18,9 @@ import trustme
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.state import ServerState
 from senet_convert.deploy.serve.v2 import grpc
 from senet_convert.errors import ConvertError
 from tests.deploy.serve.process import Process
@@ -31,7 +31,7 @@ from .live import PATIENCE, Live, rows, tensor, until
 
 def starting(settings: Settings, port: int = 0) -> None:
     async def main() -> None:
-        server = await grpc.start(Hub(settings), settings.host, port)
+        server = await grpc.start(ServerState(settings), settings.host, port)
         await server.stop(0)
 
     asyncio.run(main())
@@ -59,12 +59,12 @@ def test_without_the_packages_the_extra_is_named(missing: str) -> None:
     code = f"""
 import asyncio, sys
 sys.modules[{missing!r}] = None
-from senet_convert.deploy.serve import grpc_v2
-from senet_convert.deploy.serve.state import Hub
+from senet_convert.deploy.serve.v2 import grpc as v2_grpc
+from senet_convert.deploy.serve.state import ServerState
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.errors import ConvertError
 try:
-    asyncio.run(grpc_v2.start(Hub(Settings()), "127.0.0.1", 0))
+    asyncio.run(v2_grpc.start(ServerState(Settings()), "127.0.0.1", 0))
 except ConvertError as fault:
     print(fault)
 """
@@ -95,7 +95,7 @@ def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
 
 def test_tls(plus: Path, tmp_path: Path) -> None:
     chain, key, root = write_certificate(tmp_path)
-    settings = Settings(models=(Place("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
+    settings = Settings(models=(ModelPath("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
     with Live(settings) as live:
         with live.client(ssl=True, root_certificates=str(root)) as client:
             assert client.infer("plus", [tensor("x", rows(1.0))]).as_numpy("y")[0, 0] == 3.0
@@ -106,7 +106,7 @@ def test_tls(plus: Path, tmp_path: Path) -> None:
 def test_a_certificate_is_renewed_while_the_server_runs(plus: Path, tmp_path: Path) -> None:
     chain, key, root = write_certificate(tmp_path)
     old = root.rename(tmp_path / "old.pem")
-    settings = Settings(models=(Place("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
+    settings = Settings(models=(ModelPath("plus", plus),), threads=1, tls_cert=chain, tls_key=key)
     with Live(settings) as live, live.client(ssl=True, root_certificates=str(old)) as first:
         assert first.is_server_live()
         write_certificate(tmp_path)
@@ -163,7 +163,7 @@ def test_a_certificate_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 
 def test_accepted_requests_are_answered_when_the_server_stops(plus: Path, gate: Gate) -> None:
-    settings = Settings(models=(Place("plus", plus),), threads=1, max_batch=1)
+    settings = Settings(models=(ModelPath("plus", plus),), threads=1, max_batch=1)
     with Live(settings) as live, live.client() as client, ThreadPoolExecutor(5) as pool:
         gate.close()
 
@@ -171,7 +171,7 @@ def test_accepted_requests_are_answered_when_the_server_stops(plus: Path, gate: 
             return float(client.infer("plus", [tensor("x", rows(value))]).as_numpy("y")[0, 0])
 
         asked = [pool.submit(ask, float(number)) for number in range(5)]
-        until(lambda: live.hub.repository.get("plus").stats.pending == 5)
+        until(lambda: live.state.repository.get("plus").stats.pending == 5)
         stopping = asyncio.run_coroutine_threadsafe(live.stop(PATIENCE), live.loop)
         until(lambda: not client.is_server_ready())
         with pytest.raises(InferenceServerException, match="the server shuts down"):
@@ -183,7 +183,7 @@ def test_accepted_requests_are_answered_when_the_server_stops(plus: Path, gate: 
 
 
 def test_what_is_not_done_within_the_grace_is_refused(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, live.client() as client:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1)) as live, live.client() as client:
         gate.close()
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(client.infer, "plus", [tensor("x", rows(1.0))])

@@ -21,7 +21,7 @@ from senet_convert.deploy.classify import classify
 from senet_convert.deploy.images.images import read_image
 from senet_convert.deploy.model import Model
 from senet_convert.deploy.serve.errors import FAULT
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.served import DATATYPES, Served
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.version import __version__
@@ -123,7 +123,10 @@ def test_typed_contents_are_answered_too(live: Live) -> None:
 
 
 def test_statistics_count_what_was_asked(bundle: Path, plus: Path) -> None:
-    with Live(Settings(models=(Place("plus", plus), Place("digits", bundle)), threads=1)) as live, live.client() as one:
+    with (
+        Live(Settings(models=(ModelPath("plus", plus), ModelPath("digits", bundle)), threads=1)) as live,
+        live.client() as one,
+    ):
         for _ in range(3):
             ask(one, 1.0, 2.0)
         found = one.get_inference_statistics("plus", "2", as_json=True)["model_stats"]
@@ -138,7 +141,7 @@ def test_statistics_count_what_was_asked(bundle: Path, plus: Path) -> None:
 
 
 def test_models_are_unloaded_and_loaded(plus: Path) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, live.client() as client:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1)) as live, live.client() as client:
         client.unload_model("plus")
         assert client.is_model_ready("plus") is False
         assert refused(lambda: ask(client, 1.0)) == (
@@ -161,7 +164,7 @@ def test_models_are_unloaded_and_loaded(plus: Path) -> None:
 
 def test_a_load_that_its_client_gives_up_goes_on(plus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loading, proceed = threading.Event(), threading.Event()
-    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, live.client() as client:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1)) as live, live.client() as client:
         client.unload_model("plus")
         opened = Served.open
 
@@ -180,7 +183,7 @@ def test_a_load_that_its_client_gives_up_goes_on(plus: Path, monkeypatch: pytest
 
 
 def test_control_can_be_closed(plus: Path) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1, control="off")) as live, live.client() as client:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1, control="off")) as live, live.client() as client:
         assert refused(lambda: client.unload_model("plus"))[0] == "PERMISSION_DENIED"
         assert refused(lambda: client.load_model("plus"))[0] == "PERMISSION_DENIED"
         assert ask(client, 1.0) == [3.0]
@@ -255,13 +258,13 @@ def test_the_request_s_timeout_and_the_call_s_deadline(live: Live, gate: Gate) -
 
 
 def test_a_full_queue_says_when_to_come_again(plus: Path, gate: Gate) -> None:
-    settings = Settings(models=(Place("plus", plus),), threads=1, queue=1, max_batch=1)
+    settings = Settings(models=(ModelPath("plus", plus),), threads=1, queue=1, max_batch=1)
     with Live(settings) as live, live.client() as client, ThreadPoolExecutor(2) as pool:
         gate.close()
         running = pool.submit(ask, client, 1.0)
         assert gate.reached.wait(PATIENCE)
         waiting = pool.submit(ask, client, 2.0)
-        stats = live.hub.repository.get("plus").stats
+        stats = live.state.repository.get("plus").stats
         until(lambda: stats.pending == 2)
         inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 3]}]
         with live.stub() as stub, pytest.raises(grpc.RpcError) as caught:
@@ -273,7 +276,7 @@ def test_a_full_queue_says_when_to_come_again(plus: Path, gate: Gate) -> None:
 
 
 def test_a_cancelled_request_is_not_run(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1, max_batch=1)) as live, live.client() as client:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1, max_batch=1)) as live, live.client() as client:
         gate.close()
         got: list[Any] = []
         answered = threading.Event()
@@ -286,7 +289,7 @@ def test_a_cancelled_request_is_not_run(plus: Path, gate: Gate) -> None:
             first = pool.submit(ask, client, 1.0)
             assert gate.reached.wait(PATIENCE)
             call = client.async_infer("plus", [tensor("x", rows(2.0))], callback)
-            stats = live.hub.repository.get("plus").stats
+            stats = live.state.repository.get("plus").stats
             until(lambda: stats.pending == 2)
             call.cancel()
             assert answered.wait(PATIENCE)
@@ -308,11 +311,11 @@ def test_many_clients_get_their_own_answers(live: Live) -> None:
 
 
 def test_requests_that_wait_together_run_together(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, live.client() as client:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1)) as live, live.client() as client:
         gate.close()
         with ThreadPoolExecutor(6) as pool:
             found = [pool.submit(ask, client, float(number)) for number in range(6)]
-            stats = live.hub.repository.get("plus").stats
+            stats = live.state.repository.get("plus").stats
             until(lambda: stats.pending == 6)
             gate.open()
             assert [one.result(PATIENCE) for one in found] == [[number + 2.0] for number in range(6)]

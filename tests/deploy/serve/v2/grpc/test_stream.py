@@ -16,7 +16,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.v2.grpc.service import AHEAD
 
@@ -85,11 +85,11 @@ def test_faults_say_whose_they_are_and_answers_that_they_are_the_last(live: Live
 
 
 def test_requests_of_a_stream_run_together(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, stream(live) as one:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1)) as live, stream(live) as one:
         gate.close()
         for number in range(9):
             one.send(float(number))
-        stats = live.hub.repository.get("plus").stats
+        stats = live.state.repository.get("plus").stats
         until(lambda: stats.pending == 9)
         gate.open()
         assert [one.next()[1] for _ in range(9)] == [number + 2.0 for number in range(9)]
@@ -97,11 +97,11 @@ def test_requests_of_a_stream_run_together(plus: Path, gate: Gate) -> None:
 
 
 def test_a_stream_reads_only_so_far_ahead(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1, max_batch=1)) as live, stream(live) as one:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1, max_batch=1)) as live, stream(live) as one:
         gate.close()
         for number in range(AHEAD + 20):
             one.send(float(number))
-        stats = live.hub.repository.get("plus").stats
+        stats = live.state.repository.get("plus").stats
         until(lambda: stats.pending >= AHEAD)
         live.run(asyncio.sleep(0.2))
         assert AHEAD <= stats.pending <= AHEAD + 1
@@ -110,8 +110,8 @@ def test_a_stream_reads_only_so_far_ahead(plus: Path, gate: Gate) -> None:
 
 
 def test_a_stream_that_is_given_up_takes_its_requests_with_it(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1, max_batch=1)) as live:
-        stats = live.hub.repository.get("plus").stats
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1, max_batch=1)) as live:
+        stats = live.state.repository.get("plus").stats
         with stream(live) as one:
             gate.close()
             for number in range(5):
@@ -120,15 +120,15 @@ def test_a_stream_that_is_given_up_takes_its_requests_with_it(plus: Path, gate: 
         until(lambda: stats.pending == 0)
         gate.open()
     assert (stats.cancel.count, stats.success.count) == (5, 0)
-    assert live.hub.held == 0
+    assert live.state.held == 0
 
 
 def test_what_was_read_is_answered_when_the_server_stops(plus: Path, gate: Gate) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1, max_batch=1)) as live, stream(live) as one:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1, max_batch=1)) as live, stream(live) as one:
         gate.close()
         for number in range(5):
             one.send(float(number))
-        stats = live.hub.repository.get("plus").stats
+        stats = live.state.repository.get("plus").stats
         until(lambda: stats.pending == 5)
         stopping = asyncio.run_coroutine_threadsafe(live.stop(PATIENCE), live.loop)
         gate.open()
@@ -139,7 +139,7 @@ def test_what_was_read_is_answered_when_the_server_stops(plus: Path, gate: Gate)
 
 
 def test_an_idle_stream_does_not_hold_the_server_up(plus: Path) -> None:
-    with Live(Settings(models=(Place("plus", plus),), threads=1)) as live, stream(live) as one:
+    with Live(Settings(models=(ModelPath("plus", plus),), threads=1)) as live, stream(live) as one:
         one.send(1.0)
         assert one.next()[1] == 3.0
         live.run(asyncio.wait_for(live.stop(PATIENCE), PATIENCE / 3))

@@ -1,4 +1,4 @@
-"""What stands around every call: its account, its API key, the rate limit, a span, and how faults are told."""
+"""What stands around every call: its context, its API key, the rate limit, a span, and how faults are told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from ...context import Account, current
+from ...context import RequestContext, current
 from ...errors import (
     ABSENT,
     AWAY,
@@ -31,7 +31,7 @@ from ...errors import (
 )
 from ...observe import logs
 from ...observe.metrics import OTHER
-from ...state import Hub
+from ...state import ServerState
 from .intake import Form, Intake
 from .peers import Peers, parse
 
@@ -89,18 +89,18 @@ class Refusal:
     metadata: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, fault: RequestError, one: Account) -> Refusal:
+    def of(cls, fault: RequestError, one: RequestContext) -> Refusal:
         """For a fault of a request."""
         retry = (("retry-after", str(fault.retry_after)),) if fault.retry_after is not None else ()
         code = CODES.get(fault.status, grpc.StatusCode.INTERNAL)
         return cls(code, _short(fault.message), ((REQUEST_ID, one.id), *retry))
 
 
-class Guard:
+class Handlers:
     """Makes gRPC's handlers of calls. Behaviours raise RequestError; clients get a status, see CODES."""
 
-    def __init__(self, hub: Hub, intake: Intake, peers: Peers) -> None:
-        self._hub = hub
+    def __init__(self, state: ServerState, intake: Intake, peers: Peers) -> None:
+        self._state = state
         self._intake = intake
         self.leaving = False
         self._running: Counter[str] = Counter()
@@ -125,7 +125,7 @@ class Guard:
         return self._running[kind] >= self._most(kind)
 
     def _most(self, kind: str) -> int:
-        return max(1, self._hub.settings.max_connections // SHARES[kind])
+        return max(1, self._state.settings.max_connections // SHARES[kind])
 
     def handler(self, call: Call) -> Any:
         """The call's handler with everything around it: bytes in, bytes out. Nothing is read before it may be."""
@@ -148,23 +148,23 @@ class Guard:
     async def _around(self, call: Call, context: Any) -> bytes | None:
         headers = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         peer = parse(context.peer())
-        one = Account.opened(headers.get(REQUEST_ID, ""), peer[0])
+        one = RequestContext.opened(headers.get(REQUEST_ID, ""), peer[0])
         current.set(one)
         started, code, size = time.perf_counter(), grpc.StatusCode.OK, 0
         self._running[call.kind] += 1
         self._last = asyncio.get_running_loop().time()
         context.set_trailing_metadata(((REQUEST_ID, one.id),))
-        traces = self._hub.traces if not call.probe else None
-        self.peers.calls(peer, context, lambda: self._hub.release(one))
+        traces = self._state.traces if not call.probe else None
+        self.peers.calls(peer, context, lambda: self._state.release(one))
         refusal: Refusal | None = None
         try:
             with traces.span(call.method, headers) if traces else nullcontext():
                 answer = await self._answer(call, headers, context)
             if answer is not None:
                 size = len(answer)
-                self._hub.release(one)  # the request
+                self._state.release(one)  # the request
                 with suppress(RequestError):  # it was computed: it goes out; those that come now are refused
-                    self._hub.hold(size)
+                    self._state.hold(size)
             return answer
         except RequestError as fault:
             refusal = Refusal.of(fault, one)
@@ -176,20 +176,20 @@ class Guard:
             self._running[call.kind] -= 1
             self._idle.set()
             self.peers.answered(peer, context)
-            record(self._hub, one, call.method, code, started, size, call.probe)
+            record(self._state, one, call.method, code, started, size, call.probe)
         # Out here: gRPC keeps what abort raises, and in there with it every frame that the fault came through.
         return await _abort(context, refusal)
 
     async def _answer(self, call: Call, headers: Mapping[str, str], context: Any) -> bytes | None:
-        settings = self._hub.settings
+        settings = self._state.settings
         if not call.probe:
-            self._hub.admit(headers)
+            self._state.admit(headers)
             if self.leaving:
                 raise RequestError(AWAY, "the server shuts down", 1)
         if self._running[call.kind] > self._most(call.kind):
             raise RequestError(AWAY, f"more than {self._most(call.kind)} {call.kind} at once; try again", 1)
         if settings.rate and not call.probe:
-            self._hub.limit_rate()
+            self._state.limit_rate()
         try:
             if call.kind == STREAMS:
                 await call.behaviour(self._requests(context), context)
@@ -208,7 +208,7 @@ class Guard:
 
     async def _requests(self, context: Any) -> AsyncIterator[bytes]:
         """The messages of a stream; the first comes within the time that a body has."""
-        within: float | None = self._hub.settings.body_timeout
+        within: float | None = self._state.settings.body_timeout
         while True:
             data = await self.peers.read(context, within)
             if data is None:
@@ -218,7 +218,7 @@ class Guard:
 
     async def _watched(self, call: Call, request: Any, context: Any) -> None:
         async for answer in call.behaviour(request, context):
-            await self.peers.send(context, answer.SerializeToString(), self._hub.settings.body_timeout)
+            await self.peers.send(context, answer.SerializeToString(), self._state.settings.body_timeout)
 
 
 def unexpected(method: str) -> RequestError:
@@ -228,11 +228,13 @@ def unexpected(method: str) -> RequestError:
     return RequestError(FAULT, f"an unexpected fault of the server; its log tells more of request {number}")
 
 
-def record(hub: Hub, one: Account, method: str, code: Any, started: float, size: int, probe: bool = False) -> None:
+def record(
+    state: ServerState, one: RequestContext, method: str, code: Any, started: float, size: int, probe: bool = False
+) -> None:
     """Count a call, or a request of a stream, and log it; `started` by the performance counter."""
     took = time.perf_counter() - started
-    hub.meters.grpc(method, code.name, took)
-    if hub.settings.access_log:
+    state.metrics.grpc(method, code.name, took)
+    if state.settings.access_log:
         logs.access(one, "grpc", method, code.name, took, size, probe and code is grpc.StatusCode.OK)
 
 

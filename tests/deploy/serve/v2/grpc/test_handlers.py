@@ -14,10 +14,10 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelMetadataReques
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import errors
-from senet_convert.deploy.serve.models.model_paths import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.observe.logs import ACCESS
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.v2.grpc.guard import CODES, TOLD
+from senet_convert.deploy.serve.v2.grpc.handlers import CODES, TOLD
 from senet_convert.deploy.serve.v2.grpc.wire import BROKEN
 
 from .live import Live, rows, tensor, until
@@ -32,7 +32,7 @@ def code_of(call: Callable[[], Any]) -> str:
 
 
 def settings(plus: Path, **fields: Any) -> Settings:
-    return dataclasses.replace(Settings(models=(Place("plus", plus),), threads=1), **fields)
+    return dataclasses.replace(Settings(models=(ModelPath("plus", plus),), threads=1), **fields)
 
 
 def test_every_fault_of_this_protocol_has_a_code() -> None:
@@ -90,7 +90,7 @@ def test_all_requests_together_hold_only_so_much(plus: Path) -> None:
     with Live(settings(plus, max_inflight=50)) as live, live.client() as client:
         assert code_of(lambda: client.infer("plus", [tensor("x", rows(1.0, 2.0, 3.0))])) == "StatusCode.UNAVAILABLE"
         assert client.infer("plus", [tensor("x", rows(1.0))]).as_numpy("y")[0, 0] == 3.0
-        until(lambda: live.hub.held == 0)
+        until(lambda: live.state.held == 0)
 
 
 def test_a_long_name_does_not_come_back_whole(live: Live) -> None:
