@@ -67,7 +67,7 @@ _SERVE: Mapping[str, str] = {  # room -> rooms of the server that it may import
     "pictures": "errors pools models",
     "gates": "errors pools models pictures",
     "state": "errors context pools models settings access observe pictures gates",
-    "http": "errors context pools settings observe state",
+    "http": "errors context pools models settings observe state",
     "v2": "errors context pools openapi models settings observe state http",
     "classify": "errors context pools openapi models pictures gates state http",
     "app": "errors openapi observe state http v2 classify",

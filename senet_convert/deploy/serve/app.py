@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from .classify import routes as classify
-from .errors import RequestError
+from .errors import ServeError
 from .http import middleware
 from .observe import metrics
 from .openapi import document
@@ -25,7 +25,7 @@ def build(state: ServerState) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=middleware.middleware(state),
-        exception_handlers={RequestError: _refuse, HTTPException: _no_route},
+        exception_handlers={ServeError: _refuse, HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # it would lose the prefix of a proxy
     app.state.server = state
@@ -35,7 +35,7 @@ def build(state: ServerState) -> Starlette:
 
 async def _refuse(_: Request, fault: Exception) -> Response:
     """Faults as the protocol has them: {"error": ...}."""
-    if not isinstance(fault, RequestError):
+    if not isinstance(fault, ServeError):
         raise fault
     return middleware.answer(fault)
 

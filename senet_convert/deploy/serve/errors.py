@@ -18,12 +18,20 @@ AWAY = 503  # not ready, loading, or shutting down
 LATE = 504  # the deadline has passed
 
 
-class RequestError(Exception):
-    """An answer that is no result: an HTTP status, a message in words, and for BUSY and AWAY when to come again."""
+class ServeError(Exception):
+    """An answer that is no result: a message in words, and in how many seconds another try makes sense, if it does."""
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class RequestError(ServeError):
+    """Something about the request itself, or the server, as one of the statuses above."""
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         """`retry_after` in seconds."""
-        super().__init__(message)
+        super().__init__(message, retry_after)
         self.status = status
-        self.message = message
-        self.retry_after = retry_after

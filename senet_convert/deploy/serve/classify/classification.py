@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ....errors import ConvertError
 from ...model import Floats, Model, best
 from .. import context
-from ..errors import AWAY, FAULT, LATE, NO_IMAGE, TOO_LARGE, RequestError
+from ..errors import AWAY, FAULT, LATE, NO_IMAGE, TOO_LARGE, RequestError, ServeError
+from ..http.statuses import status
 from ..models.repository import Running
 from ..models.served import Served
 from ..pictures import classifier_of
@@ -132,10 +133,10 @@ async def _one(state: ServerState, find: Find, running: Running, upload: Upload,
             row = classifier.to_probabilities(outputs[classifier.output][:1])[0]
         except ConvertError as fault:  # not finite
             return Found(upload.name, fault=RequestError(FAULT, str(fault)))
-        except RequestError as fault:
-            if fault.status not in OF_A_PICTURE:
+        except ServeError as fault:
+            if status(fault) not in OF_A_PICTURE:
                 raise
-            return Found(upload.name, fault=fault)
+            return Found(upload.name, fault=RequestError(status(fault), fault.message, fault.retry_after))
         return Found(upload.name, row, None, prepared - started, time.perf_counter() - prepared)
 
 

@@ -16,13 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import context
 from ..context import RequestContext
-from ..errors import FAULT, FORBIDDEN, NO_KEY, RequestError
+from ..errors import FAULT, FORBIDDEN, NO_KEY, RequestError, ServeError
 from ..observe import logs
 from ..state import ServerState
 from .asgi import HttpMiddleware, headers
 from .bodies import Limits, Unread
 from .deadline import Deadline
 from .hosts import Host, Prefix
+from .statuses import status
 
 PROBES = ("/v2/health/live", "/v2/health/ready")
 METRICS = "/metrics"
@@ -137,7 +138,7 @@ class Faults(HttpMiddleware):
             await self.app(scope, receive, give)
         except ClientDisconnect:
             return
-        except RequestError as fault:
+        except ServeError as fault:
             if begun:
                 raise
             await answer(fault)(scope, receive, send)
@@ -233,12 +234,13 @@ def _http_only(app: ASGIApp, kind: type[HttpMiddleware], state: ServerState) -> 
     return call
 
 
-def answer(fault: RequestError) -> JSONResponse:
+def answer(fault: ServeError) -> JSONResponse:
     """A fault as the protocol has it: {"error": ...}."""
     more = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-    if fault.status == NO_KEY:
+    code = status(fault)
+    if code == NO_KEY:
         more["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": fault.message}, fault.status, more)
+    return JSONResponse({"error": fault.message}, code, more)
 
 
 def _foreign(given: Mapping[str, str]) -> bool:

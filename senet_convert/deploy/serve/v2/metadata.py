@@ -9,7 +9,7 @@ from typing import Any
 
 from ....version import __version__
 from ...runtime import providers
-from ..errors import RequestError
+from ..models.errors import ModelError
 from ..models.repository import READY, Repository, Running
 from ..models.served import Served, Spec
 from ..models.stats import STAGES, Duration
@@ -38,7 +38,7 @@ def model_ready(state: ServerState, name: str, version: str = "") -> bool:
         return False
     try:
         return state.repository.get(name, version).ready
-    except RequestError:
+    except ModelError:
         return False
 
 

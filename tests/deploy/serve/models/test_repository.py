@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.deploy.serve.errors import AWAY, BAD, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import AWAY, BAD, UNKNOWN, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.batcher import Limits
 from senet_convert.deploy.serve.models.inference import Question, infer
 from senet_convert.deploy.serve.models.model_paths import ModelPath
@@ -50,9 +51,9 @@ async def ask(repository: Repository, value: float = 0.0, name: str = "plus", ve
 
 
 async def fault(work: Awaitable[Any]) -> tuple[int, str]:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(ServeError) as caught:
         await work
-    return caught.value.status, caught.value.message
+    return status(caught.value), caught.value.message
 
 
 async def look(repository: Repository, times: int = 2) -> None:

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from senet_convert.deploy.serve.app import build
-from senet_convert.deploy.serve.errors import BUSY, FAULT, LATE
+from senet_convert.deploy.serve.models.errors import DeadlineExceeded, QueueFull, RunFailed
 from senet_convert.deploy.serve.models.repository import Running
 from senet_convert.deploy.serve.models.stats import BOUNDS, Stats
 from senet_convert.deploy.serve.observe.metrics import Metrics
@@ -32,9 +32,9 @@ def counted() -> Stats:
     stats.executed(1, [0], took)
     for ns, queued in ((9_000_000, 2_000_000), (11_000_000, 4_000_000), (40_000_000_000, 0)):
         stats.answered(ns, queued)
-    stats.failed(0, BUSY)
-    stats.failed(1000, LATE)
-    stats.failed(1000, FAULT)
+    stats.failed(0, QueueFull)
+    stats.failed(1000, DeadlineExceeded)
+    stats.failed(1000, RunFailed)
     stats.canceled(1000)
     stats.pending = 2
     return stats

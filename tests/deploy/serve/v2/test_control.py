@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_convert.deploy.serve.errors import BAD, FORBIDDEN, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import BAD, FORBIDDEN, UNKNOWN, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.settings.settings import Settings
 from senet_convert.deploy.serve.state import ServerState
 from senet_convert.deploy.serve.v2 import control
@@ -29,9 +30,9 @@ def over(root: Path, work: Callable[[ServerState], Awaitable[None]], word: str =
 
 
 async def fault(work: Awaitable[None]) -> tuple[int, str]:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(ServeError) as caught:
         await work
-    return caught.value.status, caught.value.message
+    return status(caught.value), caught.value.message
 
 
 def test_unload_and_load(tmp_path: Path) -> None:

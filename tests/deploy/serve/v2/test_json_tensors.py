@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from senet_convert.deploy.serve.errors import BAD, RequestError
+from senet_convert.deploy.serve.errors import BAD, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.inference import BYTES, Output
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Spec
 from senet_convert.deploy.serve.pools import drain
@@ -57,7 +58,7 @@ def test_nothing_changes_but_that_arrays_are_cut_out(tree: Any, ascii_only: bool
         return
     try:
         found = json_tensors.parse(body, depth=200)
-    except RequestError as fault:
+    except ServeError as fault:
         assert "surrogates" in fault.message
         return
     assert whole(found, body) == tree
@@ -72,7 +73,7 @@ def test_what_is_no_json_is_refused_and_nothing_else(text: str) -> None:
         tree = None
     try:
         found = whole(json_tensors.parse(body), body)
-    except (RequestError, ValueError):
+    except (ServeError, ValueError):
         return  # refused as a whole, or when its array is read
     assert tree is None or found == tree
 
@@ -101,10 +102,10 @@ def test_long_arrays_are_read_in_steps(nested: bool) -> None:
     assert len(text) > 10 * 64 * 1024
     assert np.array_equal(read(text, value.shape), value)
     missing = "neither flat nor nested" if nested else "100200 values; 'data' has 100199"
-    with pytest.raises(RequestError, match=missing):
+    with pytest.raises(ServeError, match=missing):
         read(text[: text.rindex(",")] + ("]]]" if nested else "]"), value.shape)
     wrong = value.transpose(1, 0, 2) if nested else value.reshape(100, -1)
-    with pytest.raises(RequestError, match=r"neither flat nor nested as shape \[2, 100, 501\]"):
+    with pytest.raises(ServeError, match=r"neither flat nor nested as shape \[2, 100, 501\]"):
         read(json.dumps(wrong.tolist()), value.shape)
 
 
@@ -141,34 +142,34 @@ def test_long_arrays_are_read_in_steps(nested: bool) -> None:
     ],
 )
 def test_values_that_do_not_fit_are_named(datatype: str, text: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message) as info:
+    with pytest.raises(ServeError, match=message) as info:
         read(text, (1,), datatype)
-    assert info.value.status == BAD
+    assert status(info.value) == BAD
     assert "'x'" in info.value.message
 
 
 @pytest.mark.parametrize("text", ["[1]]", "[[1]"])
 def test_brackets_that_do_not_close(text: str) -> None:
-    with pytest.raises(RequestError, match="the request is not JSON") as info:
+    with pytest.raises(ServeError, match="the request is not JSON") as info:
         read(text, (1,))
-    assert info.value.status == BAD
+    assert status(info.value) == BAD
 
 
 @pytest.mark.parametrize("text", ["[1[,2],[3,4]]", "[[1,2]3,[4,5]]", "[[1,2],[3],4]", "[[1,2],3,4]", "[[[1,2],[3,4]]]"])
 def test_brackets_in_wrong_places(text: str) -> None:
-    with pytest.raises(RequestError):
+    with pytest.raises(ServeError):
         read(text, (2, 2))
 
 
 def test_a_scalar() -> None:
     assert read("[5]", ()).shape == ()
-    with pytest.raises(RequestError, match="neither flat nor nested"):
+    with pytest.raises(ServeError, match="neither flat nor nested"):
         read("[[5]]", ())
 
 
 def test_what_json_does_not_have_is_not_written() -> None:
     for value in (np.nan, np.inf):
-        with pytest.raises(RequestError, match=r"'y' holds NaN or infinity.*ask for binary data"):
+        with pytest.raises(ServeError, match=r"'y' holds NaN or infinity.*ask for binary data"):
             list(json_tensors.write(Output("y", "FP32", np.array([[1, value]], np.float32))))
 
 
@@ -203,7 +204,7 @@ def test_long_results_and_words_are_json() -> None:
 )
 def test_requests_that_are_refused(body: bytes, message: str) -> None:
     started = time.perf_counter()
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(ServeError, match=message):
         json_tensors.parse(body)
     assert time.perf_counter() - started < 1
 
@@ -211,14 +212,14 @@ def test_requests_that_are_refused(body: bytes, message: str) -> None:
 def test_depth_is_counted_exactly() -> None:
     body = b"[" * 5 + b"]" * 5
     assert json_tensors.parse(body, depth=5) == [[[[[]]]]]
-    with pytest.raises(RequestError, match="more than 4 levels"):
+    with pytest.raises(ServeError, match="more than 4 levels"):
         json_tensors.parse(body, depth=4)
 
 
 def test_no_value_is_gigantic() -> None:
     for filler in (b"1" * 200_000, b" " * 200_000):
         body = b'{"data":[1,' + filler + b",2]}"
-        with pytest.raises(RequestError, match="a value of more than 4096 characters"):
+        with pytest.raises(ServeError, match="a value of more than 4096 characters"):
             drain(json_tensors.read(spec(), (3,), json_tensors.parse(body)["data"]))
 
 
@@ -228,9 +229,9 @@ def test_memory_is_that_of_the_array() -> None:
     tracemalloc.start()
     try:
         data = json_tensors.parse(body)["data"]
-        with pytest.raises(RequestError, match=r"a value is missing|not JSON"):
+        with pytest.raises(ServeError, match=r"a value is missing|not JSON"):
             drain(json_tensors.read(spec(rank=2), (2_000_001, 1), data))
-        with pytest.raises(RequestError, match="too short"):
+        with pytest.raises(ServeError, match="too short"):
             drain(json_tensors.read(spec(rank=2), (2**40, 2**40), data))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -256,9 +257,9 @@ def test_the_shape_decides_not_the_text() -> None:
     ],
 )
 def test_parts_are_counted_and_messages_short(body: bytes, message: str) -> None:
-    with pytest.raises(RequestError, match=message) as info:
+    with pytest.raises(ServeError, match=message) as info:
         json_tensors.parse(body)
-    assert info.value.status == BAD
+    assert status(info.value) == BAD
     assert len(info.value.message) < 400
 
 
@@ -273,7 +274,7 @@ def test_reading_ends_where_the_shape_does(row: str) -> None:
     body = f'{{"data":[{",".join([row] * 500_000)}]}}'.encode()
     steps = json_tensors.read(spec(rank=2), (1000, 1), json_tensors.parse(body)["data"])
     taken: list[int] = []
-    with pytest.raises(RequestError, match=r"takes 1000 values; 'data' has \d+ or more"):
+    with pytest.raises(ServeError, match=r"takes 1000 values; 'data' has \d+ or more"):
         drain(steps, taken.append)
     assert len(taken) == 1
 
@@ -305,7 +306,7 @@ def test_frames_are_no_longer_than_what_was_sent() -> None:
     data = json_tensors.parse(body)["data"]
     tracemalloc.start()
     try:
-        with pytest.raises(RequestError, match="neither flat nor nested"):
+        with pytest.raises(ServeError, match="neither flat nor nested"):
             drain(json_tensors.read(spec(rank=31), shape, data))
         assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
     finally:

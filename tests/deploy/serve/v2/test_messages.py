@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from senet_convert.deploy.serve.errors import BAD, RequestError
+from senet_convert.deploy.serve.errors import BAD, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Output, Question, Wanted
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Served, Spec
 from senet_convert.deploy.serve.pools import drain
@@ -43,9 +44,9 @@ def binary(size: int = 12, **changes: Any) -> dict[str, Any]:
 
 
 def refused(body: bytes, header: str | None = None, model: Any = TOY) -> str:
-    with pytest.raises(RequestError) as info:
+    with pytest.raises(ServeError) as info:
         decode(body, header, model)
-    assert info.value.status == BAD
+    assert status(info.value) == BAD
     return info.value.message
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_convert.deploy.serve.errors import UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import UNKNOWN, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.inference import Question, infer
 from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.settings.settings import Settings
@@ -45,9 +46,9 @@ def test_a_model_and_its_versions(tmp_path: Path) -> None:
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
         }
         assert metadata.model(state.repository, "plus", "1") == {**found, "versions": ["1"]}
-        with pytest.raises(RequestError) as caught:
+        with pytest.raises(ServeError) as caught:
             metadata.model(state.repository, "nix")
-        assert caught.value.status == UNKNOWN
+        assert status(caught.value) == UNKNOWN
 
     over(tmp_path, work)
 

@@ -17,38 +17,17 @@ from ...context import RequestContext, current
 from ...errors import (
     ABSENT,
     AWAY,
-    BAD,
-    BUSY,
     FAULT,
-    FORBIDDEN,
-    LATE,
-    MISDIRECTED,
-    NO_KEY,
-    SLOW,
-    TOO_LARGE,
-    UNKNOWN,
     RequestError,
+    ServeError,
 )
 from ...observe import logs
 from ...observe.metrics import OTHER
 from ...state import ServerState
+from . import statuses
 from .intake import Form, Intake
 from .peers import Peers, parse
 
-CODES = {
-    BAD: grpc.StatusCode.INVALID_ARGUMENT,
-    NO_KEY: grpc.StatusCode.UNAUTHENTICATED,
-    FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
-    MISDIRECTED: grpc.StatusCode.PERMISSION_DENIED,
-    UNKNOWN: grpc.StatusCode.NOT_FOUND,
-    SLOW: grpc.StatusCode.DEADLINE_EXCEEDED,
-    TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,  # as gRPC itself has it for a message that is too long
-    BUSY: grpc.StatusCode.UNAVAILABLE,  # what clients try again by themselves; Triton has it so
-    FAULT: grpc.StatusCode.INTERNAL,
-    ABSENT: grpc.StatusCode.UNIMPLEMENTED,
-    AWAY: grpc.StatusCode.UNAVAILABLE,
-    LATE: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
 CALLS, STREAMS, PROBES, WATCHERS = "calls", "streams", "probes", "watchers"
 SHARES = {CALLS: 1, STREAMS: 2, PROBES: 1, WATCHERS: 4}  # of `max_connections` at the same time: all, a half, a quarter
 REQUEST_ID = "x-request-id"
@@ -89,15 +68,14 @@ class Refusal:
     metadata: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, fault: RequestError, one: RequestContext) -> Refusal:
+    def of(cls, fault: ServeError, one: RequestContext) -> Refusal:
         """For a fault of a request."""
         retry = (("retry-after", str(fault.retry_after)),) if fault.retry_after is not None else ()
-        code = CODES.get(fault.status, grpc.StatusCode.INTERNAL)
-        return cls(code, _short(fault.message), ((REQUEST_ID, one.id), *retry))
+        return cls(statuses.code(fault), _short(fault.message), ((REQUEST_ID, one.id), *retry))
 
 
 class Handlers:
-    """Makes gRPC's handlers of calls. Behaviours raise RequestError; clients get a status, see CODES."""
+    """Makes gRPC's handlers of calls. Behaviours raise ServeError; clients get a status, see statuses.py."""
 
     def __init__(self, state: ServerState, intake: Intake, peers: Peers) -> None:
         self._state = state
@@ -166,7 +144,7 @@ class Handlers:
                 with suppress(RequestError):  # it was computed: it goes out; those that come now are refused
                     self._state.hold(size)
             return answer
-        except RequestError as fault:
+        except ServeError as fault:
             refusal = Refusal.of(fault, one)
             code = refusal.code
         except asyncio.CancelledError:
@@ -201,7 +179,7 @@ class Handlers:
                 return None
             answer: bytes = (await call.behaviour(request, context)).SerializeToString()
             return answer
-        except RequestError:
+        except ServeError:
             raise
         except Exception as fault:
             raise unexpected(call.method) from fault

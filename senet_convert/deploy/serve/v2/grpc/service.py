@@ -1,4 +1,4 @@
-"""The calls of GRPCInferenceService, by the stubs of tritonclient. They raise RequestError: see handlers.py."""
+"""The calls of GRPCInferenceService, by the stubs of tritonclient. They raise ServeError: see handlers.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from ...context import RequestContext, current
-from ...errors import ABSENT, AWAY, RequestError
+from ...errors import ABSENT, AWAY, RequestError, ServeError
 from ...models.inference import infer
 from ...state import ServerState
 from .. import control, encoded_pictures, metadata
@@ -158,7 +158,7 @@ class Service:
                 self._state.limit_rate()
             answer = await self.ModelInfer(asked, context)
         except Exception as fault:
-            refusal = Refusal.of(fault if isinstance(fault, RequestError) else unexpected(_STREAM), one)
+            refusal = Refusal.of(fault if isinstance(fault, ServeError) else unexpected(_STREAM), one)
             code, message = refusal.code, refusal.message
             answer = pb.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version, id=asked.id)
         finally:

@@ -14,10 +14,13 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelMetadataReques
 from tritonclient.utils import InferenceServerException
 
 from senet_convert.deploy.serve import errors
+from senet_convert.deploy.serve.http.statuses import STATUSES
+from senet_convert.deploy.serve.models.errors import ModelError
 from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.observe.logs import ACCESS
 from senet_convert.deploy.serve.settings.settings import Settings
-from senet_convert.deploy.serve.v2.grpc.handlers import CODES, TOLD
+from senet_convert.deploy.serve.v2.grpc.handlers import TOLD
+from senet_convert.deploy.serve.v2.grpc.statuses import CODES, MODEL_CODES
 from senet_convert.deploy.serve.v2.grpc.wire import BROKEN
 
 from .live import Live, rows, tensor, until
@@ -39,6 +42,10 @@ def test_every_fault_of_this_protocol_has_a_code() -> None:
     known = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
     only_http = {errors.WRONG_TYPE, errors.NO_IMAGE}
     assert set(CODES) == known - only_http
+
+
+def test_every_fault_of_a_model_has_a_status_and_a_code() -> None:
+    assert set(ModelError.__subclasses__()) == set(STATUSES) == set(MODEL_CODES)
 
 
 def test_without_a_key_nothing_but_probes_is_answered(plus: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
-from senet_convert.deploy.serve.errors import BAD, LATE, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import BAD, LATE, UNKNOWN, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Output, Question, Wanted
 from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.repository import Repository
@@ -48,10 +49,10 @@ def asked(repository: Repository, message: ModelInferRequest, remaining: float |
     return question(repository, message, remaining)
 
 
-def refused(repository: Repository, message: ModelInferRequest, status: int = BAD) -> str:
-    with pytest.raises(RequestError) as caught:
+def refused(repository: Repository, message: ModelInferRequest, wanted: int = BAD) -> str:
+    with pytest.raises(ServeError) as caught:
         asked(repository, message)
-    assert caught.value.status == status
+    assert status(caught.value) == wanted
     return caught.value.message
 
 
@@ -104,9 +105,9 @@ def test_the_tighter_of_timeout_and_deadline_counts(repository: Repository) -> N
     assert timeout(5_000_000, 2.0) == 2.0
     assert timeout(0, 2.0) == 2.0
     assert timeout(0, None) is None
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(ServeError) as caught:
         timeout(500_000, 0.0)
-    assert caught.value.status == LATE
+    assert status(caught.value) == LATE
 
 
 @pytest.mark.parametrize(
