@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _FILES = 256  # open files besides connections
 _ENOUGH = 65536  # open files: with more, programs that look at each of them become slow
+_QUICK = 0.5  # seconds that the first connections wait for models: those of quick ones are never told to come again
 _LAST = 1.0  # seconds for the refusals of what was not answered within the grace to go out
 _MARGIN = 1.0  # seconds beyond all these after which the watchdog ends the process
 _SAID = 0.5  # seconds for the last lines of the log to be written
@@ -73,11 +74,13 @@ class Server:
         told = partial(self._on_signal, loop)
         before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
         loop.add_signal_handler(signal.SIGHUP, self._refresh)
+        loading = asyncio.create_task(self.state.repository.start())
+        await asyncio.wait((loading,), timeout=_QUICK)
         await listener.start(self.sockets)
         try:
             if self.settings.grpc_port is not None:
                 await self._start_grpc(self.settings.grpc_port)
-            if await self._load():
+            if await self._loaded(loading):
                 self._watch()
                 await self._told.wait()
             await self._drain(listener)
@@ -122,9 +125,8 @@ class Server:
 
         self.grpc = await grpc.start(self.state, self.settings.host, port)
 
-    async def _load(self) -> bool:
-        """Load the models; false when told to stop before they were there."""
-        loading = asyncio.create_task(self.state.repository.start())
+    async def _loaded(self, loading: asyncio.Task[None]) -> bool:
+        """Wait for the models; false when told to stop before they were there."""
         told = asyncio.create_task(self._told.wait())
         await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
