@@ -42,6 +42,7 @@ _SENT = (
 )
 _EXPOSED = ("Content-Encoding", "Inference-Header-Content-Length", "Retry-After", "X-Request-ID")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_PAGES = ("text/html", "image/svg+xml")  # what a browser may run scripts of
 _PAGE_HEADERS = {
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
@@ -63,7 +64,7 @@ class Identity(HttpMiddleware):
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(raw=message.setdefault("headers", []))
                 answer["X-Request-ID"] = one.id
-                page = answer.get("content-type", "").startswith("text/html")
+                page = answer.get("content-type", "").startswith(_PAGES)
                 for name, value in (_HEADERS | _PAGE_HEADERS if page else _HEADERS).items():
                     answer.setdefault(name, value)
                 if self.state.draining:

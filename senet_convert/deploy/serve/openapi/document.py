@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from ....version import __version__
@@ -31,6 +31,15 @@ FAULTS = {
     AWAY: "Not ready: loading, or shutting down; Retry-After says when to come again",
     LATE: "The deadline has passed",
 }
+TAGS = {  # in the order in which pages show them
+    "pictures": "Pictures in, labels out",
+    "models": "Tensors in, tensors out: the Open Inference Protocol v2",
+    "model repository": "Models that come and go",
+    "server": "The server, and whether it may be asked",
+    "not supported": "Parts of the protocol that this server does not have",
+    "operation": "Metrics",
+    "description": "This description",
+}
 ALWAYS = (BAD, NO_KEY, FORBIDDEN, SLOW, TOO_LARGE, BUSY, AWAY)  # what any request can meet
 PATH: Mapping[str, Schema] = {  # what stands in paths
     "model": {"type": "string", "description": "a model's name"},
@@ -42,7 +51,6 @@ _RETRIED = (BUSY, AWAY)
 
 def routes() -> list[BaseRoute]:
     """The document, and its page."""
-    page = {"text/html": {"type": "string"}}
     return [
         Operation(
             "GET",
@@ -52,7 +60,6 @@ def routes() -> list[BaseRoute]:
             tag="description",
             answers={200: json({"type": "object"})},
         ),
-        Operation("GET", "/docs", _docs, "The same as a page, to try it", tag="description", answers={200: page}),
         *docs.routes(),
     ]
 
@@ -73,6 +80,7 @@ def document(routes: Iterable[BaseRoute], base: str = "") -> Json:
             "description": "Image classification and tensor inference with converted networks",
         },
         "servers": [{"url": base or "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": [{}, {"bearer": []}, {"key": []}],
         "paths": paths,
         "components": {
@@ -153,10 +161,3 @@ async def _document(request: Request) -> Response:
     if not hasattr(kept, "openapi"):  # it never changes, and costs milliseconds
         kept.openapi = JSONResponse(document(request.app.routes, kept.server.settings.root_path)).body
     return Response(kept.openapi, media_type="application/json")
-
-
-async def _docs(request: Request) -> Response:
-    kept = request.app.state
-    if not hasattr(kept, "docs"):
-        kept.docs = docs.page(document(request.app.routes, kept.server.settings.root_path))
-    return HTMLResponse(kept.docs)

@@ -283,3 +283,22 @@ def test_a_server_that_is_gone_is_told_in_words(browser: Chrome, bundle: Path, f
     page.give(four)
     page.refused("The server cannot be reached")
     assert all("ERR_CONNECTION_REFUSED" in message for message in page.log())
+
+
+def test_the_docs_begin_with_pictures_and_can_be_tried(browser: Chrome, live: Live) -> None:
+    page = Page(browser, live)
+    page.url += "docs"
+    page.open()
+    page.wait(lambda: len(page.all(".opblock")) > 40)
+    assert page.all(".opblock-summary-path")[0].get_attribute("data-path") == "/v1/classify"
+    metadata = page.all('[data-path="/v2/models/{model}"]')[0]
+    metadata.click()
+    page.wait(lambda: page.all(".try-out__btn"))
+    page.all(".try-out__btn")[0].click()
+    page.all(".parameters input")[0].send_keys("digits")
+    page.all(".execute")[0].click()
+    page.wait(lambda: page.all(".live-responses-table .microlight"))
+    assert "onnxruntime_onnx" in page.all(".live-responses-table .microlight")[0].text
+    asked = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert {url for url in asked if not url.startswith((f"http://{live.address}/", "data:"))} == set()
+    assert page.log() == []
