@@ -55,8 +55,8 @@ class _Command(click.Command):
 
 
 def _options() -> list[click.Parameter]:
-    from ..deploy.serve import kinds
-    from ..deploy.serve.settings import TABLE
+    from ..deploy.serve.settings import types
+    from ..deploy.serve.settings.settings import TABLE
 
     found: list[click.Parameter] = []
     for row in TABLE:
@@ -64,7 +64,7 @@ def _options() -> list[click.Parameter]:
             continue
         default = row.show(row.default)
         text = row.help + (f"  [default: {default}]" if default else "")
-        if row.kind is kinds.SWITCH:
+        if row.kind is types.SWITCH:
             option = _Option([f"{row.flag}/--no-{row.flag[2:]}", row.field], default=None, help=text)
         else:
             kind = _Word(row.kind.read, row.name)
@@ -92,7 +92,7 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
     SENET_CONVERT_SERVE_MAX_BATCH. The command line counts before the environment, and the environment before the file.
     """
     with refusals(verbose):
-        from ..deploy.serve.config import as_toml, read
+        from ..deploy.serve.settings.config import as_toml, read
 
         if given.pop("quiet") or verbose:
             given["log_level"] = given["log_level"] or ("debug" if verbose else "error")
@@ -109,6 +109,6 @@ def command(models: tuple[str, ...], config: Path | None, show_config: bool, ver
 
 
 def _places(words: tuple[str, ...]) -> Any:
-    from ..deploy.serve.models import places
+    from ..deploy.serve.models import model_paths
 
-    return tuple(places.parse(word) for word in words)
+    return tuple(model_paths.parse(word) for word in words)

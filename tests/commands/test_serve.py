@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from senet_convert.cli import main
 from senet_convert.deploy.serve import server
-from senet_convert.deploy.serve.settings import TABLE, Settings
+from senet_convert.deploy.serve.settings.settings import TABLE, Settings
 
 
 def serve(*args: object, **environ: str) -> Result:

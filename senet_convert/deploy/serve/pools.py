@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-from .faults import BUSY, RequestError
+from .errors import BUSY, RequestError
 
 Result = TypeVar("Result")
 Steps = Generator[int, None, Result]  # work cut into steps of a few ms: yields the bytes of memory that it takes next

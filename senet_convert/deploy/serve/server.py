@@ -26,19 +26,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import ConvertError
-from .hub import Hub
-from .keys import Keys
+from .access.keys import Keys
+from .app import build
+from .http import sockets
+from .http.listener import Listener
 from .observe import logs
-from .settings import Settings
-from .web import sockets
-from .web.app import build
-from .web.listener import Listener
+from .settings.settings import Settings
+from .state import ServerState
 
 if TYPE_CHECKING:
-    from .grpc_v2.server import GrpcServer
+    from .v2.grpc.server import GrpcServer
 
 _FILES = 256  # open files besides connections
 _ENOUGH = 65536  # open files: with more, programs that look at each of them become slow
+_QUICK = 0.5  # seconds that the first connections wait for models: those of quick ones are never told to come again
 _LAST = 1.0  # seconds for the refusals of what was not answered within the grace to go out
 _MARGIN = 1.0  # seconds beyond all these after which the watchdog ends the process
 _SAID = 0.5  # seconds for the last lines of the log to be written
@@ -52,7 +53,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         """Takes the port. Raises ConvertError: it is taken, TLS or API keys cannot be read, two models of one name."""
         self.settings = settings
-        self.hub = Hub(settings)
+        self.state = ServerState(settings)
         self.tls: ssl.SSLContext | None = None
         if settings.tls_cert and settings.tls_key:
             self.tls = sockets.certificate(settings.tls_cert, settings.tls_key)
@@ -67,17 +68,19 @@ class Server:
 
     async def run(self) -> None:
         """Until told to stop. Raises ConvertError: a model that cannot be loaded, gRPC that cannot start."""
-        listener = Listener(build(self.hub), self.settings, self.tls)
+        listener = Listener(build(self.state), self.settings, self.tls)
         loop = asyncio.get_running_loop()
         loop.set_default_executor(self._threads)
         told = partial(self._on_signal, loop)
         before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
         loop.add_signal_handler(signal.SIGHUP, self._refresh)
+        loading = asyncio.create_task(self.state.repository.start())
+        await asyncio.wait((loading,), timeout=_QUICK)
         await listener.start(self.sockets)
         try:
             if self.settings.grpc_port is not None:
                 await self._start_grpc(self.settings.grpc_port)
-            if await self._load():
+            if await self._loaded(loading):
                 self._watch()
                 await self._told.wait()
             await self._drain(listener)
@@ -87,9 +90,9 @@ class Server:
                 sockets.remove(door)
             for task in self._background:
                 task.cancel()
-            if self.hub.traces is not None:
+            if self.state.traces is not None:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.to_thread(self.hub.traces.close), _LAST)
+                    await asyncio.wait_for(asyncio.to_thread(self.state.traces.close), _LAST)
             self._threads.shutdown(wait=False, cancel_futures=True)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -113,18 +116,17 @@ class Server:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin to stop."""
-        self.hub.draining = True
+        self.state.draining = True
         self._signal = number
         self._told.set()
 
     async def _start_grpc(self, port: int) -> None:
-        from . import grpc_v2
+        from .v2 import grpc
 
-        self.grpc = await grpc_v2.start(self.hub, self.settings.host, port)
+        self.grpc = await grpc.start(self.state, self.settings.host, port)
 
-    async def _load(self) -> bool:
-        """Load the models; false when told to stop before they were there."""
-        loading = asyncio.create_task(self.hub.repository.start())
+    async def _loaded(self, loading: asyncio.Task[None]) -> bool:
+        """Wait for the models; false when told to stop before they were there."""
         told = asyncio.create_task(self._told.wait())
         await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
@@ -132,7 +134,7 @@ class Server:
             _log.info("stopped while models were being loaded")
             _leave(0)  # a load cannot be interrupted, and may take minutes
         await loading
-        names = ", ".join(sorted({running.served.name for running in self.hub.repository.all()})) or "no model"
+        names = ", ".join(sorted({running.served.name for running in self.state.repository.all()})) or "no model"
         places = [sockets.url(self.settings.host, self.port, "https" if self.tls else "http")]
         if self.settings.uds:
             places = [f"the Unix socket {self.settings.uds}"]
@@ -143,7 +145,7 @@ class Server:
 
     def _watch(self) -> None:
         if self.settings.reload:
-            self._spawn(self.hub.repository.watch(self.settings.reload))
+            self._spawn(self.state.repository.watch(self.settings.reload))
 
     def _refresh(self) -> None:
         self._spawn(self._read_again())
@@ -160,12 +162,12 @@ class Server:
             except (ConvertError, ssl.SSLError, OSError) as fault:
                 _log.error("the certificate stays as it was: %s", fault)
         try:
-            self.hub.keys = Keys.of(self.settings)
+            self.state.keys = Keys.of(self.settings)
         except ConvertError as fault:
             _log.error("the API keys stay as they were: %s", fault)
         for _ in range(2):  # a change is believed when two looks see the same
             with suppress(ConvertError, OSError):
-                await self.hub.repository.refresh()
+                await self.state.repository.refresh()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -185,7 +187,7 @@ class Server:
             if self.grpc is not None:
                 group.create_task(self.grpc.stop(self.settings.grace))
         left = ends - asyncio.get_running_loop().time()
-        await self.hub.repository.close(max(0.0, left))
+        await self.state.repository.close(max(0.0, left))
         await listener.finished(asyncio.get_running_loop().time() + _LAST)
         self.abandoned = listener.busy
         if self._stuck:
@@ -197,7 +199,7 @@ class Server:
 
     @property
     def _stuck(self) -> int:
-        return sum(running.batcher.running for running in self.hub.repository.all())
+        return sum(running.batcher.running for running in self.state.repository.all())
 
 
 def run(settings: Settings) -> int:

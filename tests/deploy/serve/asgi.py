@@ -9,23 +9,23 @@ import cv2
 import httpx
 import numpy as np
 
-from senet_convert.deploy.serve.hub import Hub
-from senet_convert.deploy.serve.settings import Settings
-from senet_convert.deploy.serve.web.app import build
+from senet_convert.deploy.serve.app import build
+from senet_convert.deploy.serve.settings.settings import Settings
+from senet_convert.deploy.serve.state import ServerState
 
-Use = Callable[[httpx.AsyncClient, Hub], Awaitable[None]]
+Use = Callable[[httpx.AsyncClient, ServerState], Awaitable[None]]
 
 
 def talk(settings: Settings, use: Use) -> None:
     """Run `use` with a client of the application."""
 
     async def go() -> None:
-        hub = Hub(settings)
-        await hub.repository.start()
-        transport = httpx.ASGITransport(build(hub), raise_app_exceptions=False)
+        state = ServerState(settings)
+        await state.repository.start()
+        transport = httpx.ASGITransport(build(state), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            await use(client, hub)
-        await hub.repository.close()
+            await use(client, state)
+        await state.repository.close()
 
     asyncio.run(go())
 

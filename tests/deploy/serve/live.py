@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from senet_convert.deploy.serve.hub import Hub
-from senet_convert.deploy.serve.settings import Settings
-from senet_convert.deploy.serve.web.app import build
+from senet_convert.deploy.serve.app import build
+from senet_convert.deploy.serve.settings.settings import Settings
+from senet_convert.deploy.serve.state import ServerState
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,22 @@ class Live:
     """A server that runs; `address` is host:port."""
 
     address: str
-    hub: Hub
+    state: ServerState
 
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[Live]:
     """Runs in a thread until the end of the block."""
-    hub = Hub(settings)
-    server = uvicorn.Server(uvicorn.Config(build(hub), log_config=None, lifespan="off"))
+    state = ServerState(settings)
+    server = uvicorn.Server(uvicorn.Config(build(state), log_config=None, lifespan="off"))
     listening = socket.socket(proto=socket.IPPROTO_TCP)  # said, so that asyncio sets TCP_NODELAY
     listening.bind(("127.0.0.1", 0))
     faults: list[BaseException] = []
 
     async def run() -> None:
-        await hub.repository.start()
+        await state.repository.start()
         await server.serve([listening])
-        await hub.repository.close()
+        await state.repository.close()
 
     def go() -> None:
         try:
@@ -52,7 +52,7 @@ def serving(settings: Settings) -> Iterator[Live]:
             if not thread.is_alive():
                 raise RuntimeError("the server did not start") from (faults[0] if faults else None)
             thread.join(0.01)
-        yield Live(f"127.0.0.1:{listening.getsockname()[1]}", hub)
+        yield Live(f"127.0.0.1:{listening.getsockname()[1]}", state)
     finally:
         server.should_exit = True
         thread.join(30)

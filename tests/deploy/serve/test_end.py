@@ -30,8 +30,8 @@ Served.run = lambda *_: time.sleep(600)
 """
 FROZEN = """
 import time
-from senet_convert.deploy.serve import describe
-describe.server = lambda: time.sleep(600)
+from senet_convert.deploy.serve.v2 import metadata
+metadata.server = lambda: time.sleep(600)
 """
 MAIN = "from senet_convert.cli import main; main()"
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from senet_convert.deploy.serve.faults import AWAY, BUSY, RequestError
+from senet_convert.deploy.serve.errors import AWAY, BUSY, RequestError
 from senet_convert.deploy.serve.pools import Pool, Steps, drain
 
 MUCH = 2**21  # bytes

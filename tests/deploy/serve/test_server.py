@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from senet_convert.deploy.serve import server as server_module
-from senet_convert.deploy.serve.models.places import parse
+from senet_convert.deploy.serve.models.model_paths import parse
 from senet_convert.deploy.serve.models.served import Served
 from senet_convert.deploy.serve.server import Server
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 
 from .process import Process
 

@@ -13,9 +13,9 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.served import DATATYPES
-from senet_convert.deploy.serve.settings import Settings
+from senet_convert.deploy.serve.settings.settings import Settings
 
 from . import toys
 from .live import Live, serving
@@ -27,7 +27,12 @@ ODD = "odd näme %&"
 def live(image_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     echo = toys.echo(tmp_path_factory.mktemp("toys") / "echo.onnx")
     root = toys.root(echo.with_name("root.onnx"))
-    places = (Place("digits", image_bundle), Place(ODD, image_bundle), Place("echo", echo), Place("root", root))
+    places = (
+        ModelPath("digits", image_bundle),
+        ModelPath(ODD, image_bundle),
+        ModelPath("echo", echo),
+        ModelPath("root", root),
+    )
     with serving(Settings(models=places, max_body=4_000_000)) as running:
         yield running
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.session import Run
-from ..faults import AWAY, BUSY, FAULT, LATE, RequestError
-from ..observe import account
+from .. import context
+from .errors import DeadlineExceeded, InstancesStuck, ModelError, ModelUnavailable, QueueFull, RunFailed
 from .stats import Stats
 
 Array = NDArray[Any]
@@ -116,19 +116,19 @@ class Batcher:
     ) -> dict[str, Array]:
         """The outputs for `feeds`, which hold `rows` items; `timeout` in seconds, at most the limits' deadline.
 
-        Raises RequestError: BUSY with a full queue, LATE past the deadline, AWAY when closing, FAULT for a failed run.
+        Raises QueueFull, InstancesStuck, DeadlineExceeded, RunFailed, and ModelUnavailable when closing.
         """
         if self._closed:
-            raise RequestError(AWAY, "the model is being unloaded or the server shuts down", _RETRY)
+            raise ModelUnavailable("the model is being unloaded or the server shuts down", _RETRY)
         if len(self._queue) >= self.limits.queue:
-            self.stats.failed(0, BUSY)
-            raise RequestError(BUSY, f"{len(self._queue)} requests are waiting already; try again", _RETRY)
+            self.stats.failed(0, QueueFull)
+            raise QueueFull(f"{len(self._queue)} requests are waiting already; try again", _RETRY)
         if self.hopeless:
-            self.stats.failed(0, AWAY)
-            raise RequestError(AWAY, "every instance of the model is busy with a run that does not end", _RETRY)
+            self.stats.failed(0, InstancesStuck)
+            raise InstancesStuck("every instance of the model is busy with a run that does not end", _RETRY)
         seconds = min(timeout or self.limits.deadline, self.limits.deadline)
         loop = asyncio.get_running_loop()
-        due = min(loop.time() + seconds, account.current.get().due)
+        due = min(loop.time() + seconds, context.current.get().due)
         item = _Pending(feeds, tuple(outputs), rows, due, loop.create_future())
         self._queue.append(item)
         self.stats.pending += 1
@@ -138,10 +138,10 @@ class Batcher:
             async with asyncio.timeout_at(item.due):
                 found = await item.done
         except TimeoutError:
-            self.stats.failed(time.perf_counter_ns() - item.since, LATE)
-            raise RequestError(LATE, f"no answer within {seconds:g} s: the deadline has passed") from None
-        except RequestError as fault:
-            self.stats.failed(time.perf_counter_ns() - item.since, fault.status)
+            self.stats.failed(time.perf_counter_ns() - item.since, DeadlineExceeded)
+            raise DeadlineExceeded(f"no answer within {seconds:g} s: the deadline has passed") from None
+        except ModelError as fault:
+            self.stats.failed(time.perf_counter_ns() - item.since, type(fault))
             raise
         except asyncio.CancelledError:
             self.stats.canceled(time.perf_counter_ns() - item.since)
@@ -149,7 +149,7 @@ class Batcher:
         finally:
             self.stats.pending -= 1
         self.stats.answered(time.perf_counter_ns() - item.since, item.waited)
-        account.current.get().ran(item.waited, item.computed)
+        context.current.get().ran(item.waited, item.computed)
         return found
 
     async def close(self, grace: float) -> None:
@@ -231,7 +231,7 @@ class Batcher:
                     if not item.done.done():
                         await self._run(instance, [item])
             elif not batch[0].done.done():
-                batch[0].done.set_exception(RequestError(FAULT, f"the model cannot be run on this input: {fault}"))
+                batch[0].done.set_exception(RunFailed(f"the model cannot be run on this input: {fault}"))
             return
         self.stats.executed(sum(item.rows for item in batch), [item.waited for item in batch], took)
         for item, result in zip(batch, results, strict=True):
@@ -304,4 +304,4 @@ class Batcher:
 def _turn_away(items: Iterable[_Pending]) -> None:
     for item in items:
         if not item.done.done():
-            item.done.set_exception(RequestError(AWAY, "the server shut down before this request was done", _RETRY))
+            item.done.set_exception(ModelUnavailable("the server shut down before this request was done", _RETRY))

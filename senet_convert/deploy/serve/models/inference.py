@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...labels.classes import Classes
-from ..faults import BAD, RequestError
-from ..observe import account
+from .. import context
+from .errors import InvalidInput
 from .repository import Repository
 from .served import Spec
 
@@ -64,17 +64,17 @@ class Answer:
 
 
 async def infer(repository: Repository, question: Question) -> Answer:
-    """Run a request with whatever else waits for the same model. Raises RequestError."""
+    """Run a request with whatever else waits for the same model. Raises ModelError."""
     running = repository.get(question.model, question.version)
     served = running.served
     rows = served.rows(question.inputs)
-    account.current.get().asked(served.name, served.version, rows)
+    context.current.get().asked(served.name, served.version, rows)
     wanted = question.wanted or tuple(Wanted(spec.name) for spec in served.outputs)
     specs = [served.output(one.name) for one in wanted]
     names = tuple(dict.fromkeys(one.name for one in wanted))
     if len(wanted) > _FORMS * len(names):
-        raise RequestError(
-            BAD, f"{len(wanted)} outputs of {len(names)} names: each may be asked for as values and as classes"
+        raise InvalidInput(
+            f"{len(wanted)} outputs of {len(names)} names: each may be asked for as values and as classes"
         )
     found = await running.batcher.submit(question.inputs, names, rows, question.timeout)
     outputs = []
@@ -92,7 +92,7 @@ async def infer(repository: Repository, question: Question) -> Answer:
 def _best(spec: Spec, values: Array, count: int, classes: Classes) -> Output:
     """The protocol's classification extension: 'value:index' or 'value:index:label', best first, for each item."""
     if values.ndim < 2 or any(dim != 1 for dim in values.shape[2:]) or not np.issubdtype(values.dtype, np.number):
-        raise RequestError(BAD, f"output {spec} has no value for each class; 'classification' cannot be applied to it")
+        raise InvalidInput(f"output {spec} has no value for each class; 'classification' cannot be applied to it")
     flat = values.reshape(values.shape[:2])
     order = np.argsort(-flat.astype(np.float64), axis=1, kind="stable")[:, :count]
     rows = [[_entry(row[index], int(index), classes) for index in best] for row, best in zip(flat, order, strict=True)]

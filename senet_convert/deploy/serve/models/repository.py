@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ....errors import ConvertError, listed
-from ..faults import AWAY, BAD, UNKNOWN, RequestError
-from . import places
+from . import model_paths
 from .batcher import Batcher, Limits
-from .places import Place, Signature
+from .errors import ModelNotFound, ModelNotLoaded, ModelNotReady
+from .model_paths import ModelPath, Signature
 from .served import Engine, Served
 from .stats import Stats
 
@@ -55,7 +55,7 @@ class Repository:
 
     def __init__(
         self,
-        models: Sequence[Place] = (),
+        models: Sequence[ModelPath] = (),
         root: Path | None = None,
         engine: Engine | None = None,
         limits: Limits | None = None,
@@ -93,24 +93,22 @@ class Repository:
         return sorted({**self._look(), **self._slots})
 
     def get(self, name: str, version: str = "") -> Running:
-        """A version that answers; by default the highest. Raises RequestError: UNKNOWN, or AWAY while it loads."""
+        """A version that answers; by default the highest. Raises ModelNotFound, ModelNotReady, ModelNotLoaded."""
         slots = self._slots.get(name)
         if slots is None and not self.ready and name in self.names():
-            raise RequestError(AWAY, f"model '{name}' is being loaded", _RETRY)
+            raise ModelNotReady(f"model '{name}' is being loaded", _RETRY)
         if not slots:
-            raise RequestError(
-                UNKNOWN, f"no model is called '{name}'; there is {listed(sorted(self._slots)) or 'none'}"
-            )
+            raise ModelNotFound(f"no model is called '{name}'; there is {listed(sorted(self._slots)) or 'none'}")
         if version:
             if version not in slots:
-                raise RequestError(UNKNOWN, f"model '{name}' has no version '{version}'; it has {listed(list(slots))}")
+                raise ModelNotFound(f"model '{name}' has no version '{version}'; it has {listed(list(slots))}")
             return self._answering(name, version, slots[version])
         ready = [number for number, slot in slots.items() if slot.running]
         number = max(ready or slots, key=int)
         return self._answering(name, number, slots[number])
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model that answer, lowest first. Raises RequestError for an unknown model."""
+        """The versions of a model that answer, lowest first. Raises ModelNotFound."""
         self.get(name)
         return sorted((number for number, slot in self._slots[name].items() if slot.running), key=int)
 
@@ -133,12 +131,12 @@ class Repository:
     async def load(self, name: str) -> None:
         """Load a model's versions, anew where they are loaded. Raises ConvertError; what answered before still does.
 
-        Raises RequestError for a name that is no model's.
+        Raises ModelNotFound.
         """
         async with self._changing:
             there = await asyncio.to_thread(self._look)
             if name not in there:
-                raise RequestError(UNKNOWN, f"no model is called '{name}'; there is {listed(sorted(there)) or 'none'}")
+                raise ModelNotFound(f"no model is called '{name}'; there is {listed(sorted(there)) or 'none'}")
             self._held.discard(name)
             found = await asyncio.to_thread(there[name].versions)
             faults = []
@@ -153,12 +151,10 @@ class Repository:
                 raise faults[0]
 
     async def unload(self, name: str) -> None:
-        """Take a model away; its requests are finished. Raises RequestError for an unknown name."""
+        """Take a model away; its requests are finished. Raises ModelNotFound."""
         async with self._changing:
             if name not in self._slots:
-                raise RequestError(
-                    UNKNOWN, f"no model is called '{name}'; there is {listed(sorted(self._slots)) or 'none'}"
-                )
+                raise ModelNotFound(f"no model is called '{name}'; there is {listed(sorted(self._slots)) or 'none'}")
             self._held.add(name)
             for number in self._slots[name]:
                 self._drop(name, number, "unloaded")
@@ -194,7 +190,7 @@ class Repository:
         known = self._slots.setdefault(name, {})
         for number in sorted({*found, *known}, key=int):
             slot = known.setdefault(number, _Slot())
-            now = places.signature(found[number]) if number in found else ()
+            now = model_paths.signature(found[number]) if number in found else ()
             settled, slot.seen = now == slot.seen, now
             if now == slot.signature or not settled:
                 continue
@@ -220,17 +216,17 @@ class Repository:
         if self._closing:
             await asyncio.wait(self._closing, timeout=grace)
 
-    def _look(self) -> dict[str, Place]:
+    def _look(self) -> dict[str, ModelPath]:
         """The models that lie there now."""
-        found = places.scan(self._root) if self._root else {}
+        found = model_paths.scan(self._root) if self._root else {}
         return {**found, **self._places}
 
     def _answering(self, name: str, number: str, slot: _Slot) -> Running:
         if slot.running:
             return slot.running
         if slot.state == LOADING:
-            raise RequestError(AWAY, f"model '{name}' version {number} is being loaded", _RETRY)
-        raise RequestError(BAD, f"model '{name}' version {number} is not available: {slot.reason}")
+            raise ModelNotReady(f"model '{name}' version {number} is being loaded", _RETRY)
+        raise ModelNotLoaded(f"model '{name}' version {number} is not available: {slot.reason}")
 
     async def _replace(self, name: str, number: str, file: Path) -> None:
         """The new one is loaded and warm before the old one goes."""
@@ -238,7 +234,7 @@ class Repository:
         old = slot.running
         slot.state = READY if old else LOADING
         slot.file = file
-        slot.signature = slot.seen = places.signature(file)
+        slot.signature = slot.seen = model_paths.signature(file)
         try:
             served = await asyncio.to_thread(Served.open, name, number, file, self.engine)
         except Exception as fault:  # whatever is wrong with a file, or onnxruntime says when it first runs

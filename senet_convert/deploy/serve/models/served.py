@@ -17,9 +17,9 @@ from ...model import Model
 from ...runtime.cores import usable_cores
 from ...runtime.providers import AUTO, Tuning
 from ...runtime.session import Run, Session
-from ..faults import BAD, RequestError
-from . import places
-from .places import Signature
+from . import model_paths
+from .errors import InvalidInput
+from .model_paths import Signature
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ class Served:
     @classmethod
     def open(cls, name: str, version: str, file: Path, engine: Engine) -> Served:
         """Load the ONNX `file` and warm it up: nothing is left to be done by the first request. Raises ConvertError."""
-        signature = places.signature(file)
+        signature = model_paths.signature(file)
         threads = max(1, (engine.threads or usable_cores()) // engine.instances)
         sessions = tuple(
             Session(file, threads, provider=engine.provider, tuning=engine.tuning, spin=engine.spin)
@@ -125,47 +125,43 @@ class Served:
         return f"model '{self.name}' version {self.version}"
 
     def input(self, name: str) -> Spec:
-        """An input by name. Raises RequestError that names those there are."""
+        """An input by name. Raises InvalidInput that names those there are."""
         return self._spec(self.inputs, name, "input")
 
     def output(self, name: str) -> Spec:
-        """An output by name. Raises RequestError that names those there are."""
+        """An output by name. Raises InvalidInput that names those there are."""
         return self._spec(self.outputs, name, "output")
 
     def accept(self, name: str, datatype: str, shape: Sequence[int]) -> Spec:
-        """The input that a tensor is for. Raises RequestError when it does not fit, saying what the model takes."""
+        """The input that a tensor is for. Raises InvalidInput when it does not fit, saying what the model takes."""
         spec = self.input(name)
         if datatype != spec.datatype:
-            raise RequestError(BAD, f"model '{self.name}': input '{name}' is {datatype}; it takes {spec}")
+            raise InvalidInput(f"model '{self.name}': input '{name}' is {datatype}; it takes {spec}")
         if not spec.takes(shape):
-            raise RequestError(BAD, f"model '{self.name}': input '{name}' has shape {list(shape)}; it takes {spec}")
+            raise InvalidInput(f"model '{self.name}': input '{name}' has shape {list(shape)}; it takes {spec}")
         if any(dim < 1 for dim in shape):
-            raise RequestError(BAD, f"model '{self.name}': input '{name}' is empty: shape {list(shape)}")
+            raise InvalidInput(f"model '{self.name}': input '{name}' is empty: shape {list(shape)}")
         if self.batched and shape[0] > self.max_batch:
-            raise RequestError(
-                BAD, f"model '{self.name}': {shape[0]} items in one request; it takes at most {self.max_batch} at once"
+            raise InvalidInput(
+                f"model '{self.name}': {shape[0]} items in one request; it takes at most {self.max_batch} at once"
             )
         return spec
 
     def rows(self, feeds: Mapping[str, Array]) -> int:
         """How many items a request holds: its first axis, or 1 where items cannot be batched.
 
-        Raises RequestError for feeds that the model does not take, saying what it wants.
+        Raises InvalidInput for feeds that the model does not take, saying what it wants.
         """
         missing = [spec.name for spec in self.inputs if spec.name not in feeds]
         if missing:
-            raise RequestError(
-                BAD, f"model '{self.name}': input {listed(missing)} is missing; it takes {self._wanted()}"
-            )
+            raise InvalidInput(f"model '{self.name}': input {listed(missing)} is missing; it takes {self._wanted()}")
         for name, array in feeds.items():
             self.accept(name, _NAMES.get(array.dtype, str(array.dtype)), array.shape)
         if not self.batched:
             return 1
         counts = {len(array) for array in feeds.values()}
         if len(counts) > 1:
-            raise RequestError(
-                BAD, f"model '{self.name}': the inputs hold different numbers of items: {sorted(counts)}"
-            )
+            raise InvalidInput(f"model '{self.name}': the inputs hold different numbers of items: {sorted(counts)}")
         return counts.pop()
 
     def run(
@@ -190,7 +186,7 @@ class Served:
             if spec.name == name:
                 return spec
         there = ", ".join(map(str, specs))
-        raise RequestError(BAD, f"model '{self.name}' has no {kind} '{name}'; it has {there}")
+        raise InvalidInput(f"model '{self.name}' has no {kind} '{name}'; it has {there}")
 
     def _wanted(self) -> str:
         return ", ".join(map(str, self.inputs))

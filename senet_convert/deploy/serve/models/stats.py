@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..faults import AWAY, BUSY, FAULT
+from .errors import InstancesStuck, ModelError, ModelUnavailable, QueueFull, RunFailed
 
 REJECTED, CANCELED, BACKEND, OTHER = "REJECTED", "CANCELED", "BACKEND", "OTHER"  # why requests fail, as Triton says
-REASONS = {BUSY: REJECTED, AWAY: REJECTED, FAULT: BACKEND}
+REASONS: Mapping[type[ModelError], str] = {
+    QueueFull: REJECTED,
+    InstancesStuck: REJECTED,
+    ModelUnavailable: REJECTED,
+    RunFailed: BACKEND,
+}
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 STAGES = ("queue", "compute_input", "compute_infer", "compute_output")  # parts of a request's time
 
@@ -84,10 +90,10 @@ class Stats:
         self.latency.add(ns / 1e9)
         self.waits.add(queued_ns / 1e9)
 
-    def failed(self, ns: int, status: int) -> None:
-        """A request did not; `status` is what its client was told."""
+    def failed(self, ns: int, why: type[ModelError]) -> None:
+        """A request did not."""
         self.fail.add(ns)
-        self.reasons[REASONS.get(status, OTHER)] += 1
+        self.reasons[REASONS.get(why, OTHER)] += 1
 
     def canceled(self, ns: int) -> None:
         """Nobody waits for a request any longer."""

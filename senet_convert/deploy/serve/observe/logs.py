@@ -18,7 +18,7 @@ from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
 from typing import Any
 
-from .account import Account, current
+from ..context import RequestContext, current
 
 ACCESS = "senet_convert.access"
 WAITING = 10_000  # lines that may wait to be written
@@ -142,7 +142,9 @@ def configure(form: str, level: str) -> None:
     logging.captureWarnings(True)
 
 
-def access(one: Account, protocol: str, target: str, status: Any, seconds: float, size: int, quiet: bool) -> None:
+def access(
+    one: RequestContext, protocol: str, target: str, status: Any, seconds: float, size: int, quiet: bool
+) -> None:
     """A line for a request; `size` are the bytes of the answer. `quiet` ones are for debugging."""
     level = logging.DEBUG if quiet else logging.INFO
     if not _access.isEnabledFor(level):

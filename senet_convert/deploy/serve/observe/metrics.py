@@ -21,7 +21,7 @@ from starlette.types import Scope
 
 from ..models.repository import READY, Repository
 from ..models.stats import BOUNDS, Spread, Stats
-from ..web.operation import Operation
+from ..openapi.operation import Operation
 from . import logs
 
 MODEL = ("model", "version")
@@ -52,7 +52,7 @@ _SPREADS: dict[str, tuple[str, Callable[[Stats], Spread]]] = {
 }
 
 
-class Meters:
+class Metrics:
     """What a server counts, and how it is told."""
 
     def __init__(self, repository: Repository) -> None:
@@ -165,7 +165,7 @@ def routes() -> list[BaseRoute]:
 
 
 async def _metrics(request: Request) -> Response:
-    return Response(request.app.state.hub.meters.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(request.app.state.server.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _failures(totals: list[tuple[str, str, Stats]]) -> Metric:

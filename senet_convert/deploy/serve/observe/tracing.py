@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import ConvertError
 from ....version import __version__
-from . import account
+from ..context import current
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -45,7 +45,7 @@ class Traces:
 
     @contextmanager
     def span(self, name: str, headers: Mapping[str, str]) -> Iterator[Span]:
-        """Around one request; `headers` may carry its caller's `traceparent`. Its account is written into it."""
+        """Around one request; `headers` may carry its caller's `traceparent`. Its context is written into it."""
         from opentelemetry.trace import SpanKind
 
         context = self._callers.extract(headers)
@@ -61,7 +61,7 @@ class Traces:
 
 
 def _attributes() -> dict[str, Any]:
-    one = account.current.get()
+    one = current.get()
     found: dict[str, Any] = {"request.id": one.id}
     if one.model:
         found |= {"model.name": one.model, "model.version": one.version, "model.rows": one.rows}

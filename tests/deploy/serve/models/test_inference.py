@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from senet_convert.deploy.serve.faults import BAD, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import BAD, UNKNOWN, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.inference import BYTES, Answer, Array, Question, Wanted, infer
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import Engine
 from tests.deploy.serve import toys
@@ -23,7 +24,7 @@ def answers(file: Path, *questions: Question) -> list[Answer | BaseException]:
     """All asked at once."""
 
     async def main() -> list[Answer | BaseException]:
-        repository = Repository([Place("toy", file)], engine=Engine(threads=1))
+        repository = Repository([ModelPath("toy", file)], engine=Engine(threads=1))
         await repository.start()
         found = await asyncio.gather(*(infer(repository, one) for one in questions), return_exceptions=True)
         await repository.close()
@@ -78,11 +79,11 @@ def test_classification_of_whole_numbers(tmp_path: Path, kind: int, row: Array) 
 
 
 def test_classification_needs_values_for_classes(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="has no value for each class"):
+    with pytest.raises(ServeError, match="has no value for each class"):
         answer(
             toys.scalar(tmp_path / "m.onnx"), Question("toy", {"x": np.array(1, np.float32)}, wanted=(Wanted("y", 1),))
         )
-    with pytest.raises(RequestError, match="has no value for each class"):
+    with pytest.raises(ServeError, match="has no value for each class"):
         best(toys.scores(tmp_path / "b.onnx", TensorProto.BOOL), np.zeros((1, 4), np.bool_), 1)
 
 
@@ -96,7 +97,7 @@ def test_refusals(tmp_path: Path) -> None:
         Question("toy", {"x": x}),
     ]
     *faults, good = answers(toys.plus(tmp_path / "m.onnx", 1), *questions)
-    assert [one.status for one in faults if isinstance(one, RequestError)] == [UNKNOWN, UNKNOWN, BAD, BAD]
+    assert [status(one) for one in faults if isinstance(one, ServeError)] == [UNKNOWN, UNKNOWN, BAD, BAD]
     assert isinstance(good, Answer)
 
 

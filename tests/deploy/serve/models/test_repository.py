@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senet_convert.deploy.serve.faults import AWAY, BAD, UNKNOWN, RequestError
+from senet_convert.deploy.serve.errors import AWAY, BAD, UNKNOWN, ServeError
+from senet_convert.deploy.serve.http.statuses import status
 from senet_convert.deploy.serve.models.batcher import Limits
 from senet_convert.deploy.serve.models.inference import Question, infer
-from senet_convert.deploy.serve.models.places import Place
+from senet_convert.deploy.serve.models.model_paths import ModelPath
 from senet_convert.deploy.serve.models.repository import Repository
 from senet_convert.deploy.serve.models.served import Engine, Served
 from senet_convert.errors import ConvertError
@@ -26,7 +27,7 @@ ENGINE = Engine(threads=1, max_batch=4)
 
 
 def over(
-    root: Path | None, work: Callable[[Repository], Awaitable[None]], models: list[Place] | None = None
+    root: Path | None, work: Callable[[Repository], Awaitable[None]], models: list[ModelPath] | None = None
 ) -> Repository:
     """Start, do something, close."""
     found: list[Repository] = []
@@ -50,9 +51,9 @@ async def ask(repository: Repository, value: float = 0.0, name: str = "plus", ve
 
 
 async def fault(work: Awaitable[Any]) -> tuple[int, str]:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(ServeError) as caught:
         await work
-    return caught.value.status, caught.value.message
+    return status(caught.value), caught.value.message
 
 
 async def look(repository: Repository, times: int = 2) -> None:
@@ -103,7 +104,7 @@ def test_nothing_starts_by_halves(tmp_path: Path) -> None:
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     file = toys.plus(tmp_path / "m.onnx", 1)
     with pytest.raises(ConvertError, match="several models are called net; tell them apart with NAME=PATH"):
-        Repository([Place("net", file), Place("net", file)])
+        Repository([ModelPath("net", file), ModelPath("net", file)])
 
 
 def test_a_replaced_model_answers_anew_and_no_request_is_dropped(tmp_path: Path) -> None:
@@ -397,7 +398,7 @@ def test_models_of_the_command_line_come_before_the_repository_s(tmp_path: Path)
         await look(repository)
         assert await ask(repository) == 9
 
-    over(root, work, [Place("plus", file)])
+    over(root, work, [ModelPath("plus", file)])
 
 
 def test_counts_go_on_when_a_model_is_replaced(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from senet_convert.deploy.runtime import session as sessions
 from senet_convert.deploy.runtime.providers import Tuning
 from senet_convert.deploy.runtime.session import Run, Session
-from senet_convert.deploy.serve.faults import BAD, RequestError
+from senet_convert.deploy.serve.models.errors import InvalidInput
 from senet_convert.deploy.serve.models.served import DATATYPES, FREE, Array, Engine, Served, Spec, model_file
 from senet_convert.errors import ConvertError
 from tests.deploy.serve import toys
@@ -24,9 +24,8 @@ def opened(file: Path, engine: Engine = ONE) -> Served:
 
 
 def refused(served: Served, **feeds: Array) -> str:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(InvalidInput) as caught:
         served.rows(feeds)
-    assert caught.value.status == BAD
     return caught.value.message
 
 
@@ -89,7 +88,7 @@ def test_what_a_request_holds(tmp_path: Path) -> None:
     assert "has shape [3]" in refused(served, x=np.zeros(3, np.float32))
     assert "is empty: shape [0, 3]" in refused(served, x=np.zeros((0, 3), np.float32))
     assert "5 items in one request; it takes at most 4" in refused(served, x=np.zeros((5, 3), np.float32))
-    with pytest.raises(RequestError, match="has no output 'z'; it has 'y' FP32"):
+    with pytest.raises(InvalidInput, match="has no output 'z'; it has 'y' FP32"):
         served.output("z")
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from senet_convert.deploy.serve.faults import AWAY, BAD, BUSY, FAULT, LATE
+from senet_convert.deploy.serve.models.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    ModelUnavailable,
+    QueueFull,
+    RunFailed,
+)
 from senet_convert.deploy.serve.models.stats import BOUNDS, Spread, Stats
 
 
@@ -18,8 +24,8 @@ def test_a_run_counts_once_and_each_request_waits_for_itself() -> None:
 
 def test_why_requests_fail() -> None:
     stats = Stats()
-    for status in (BUSY, AWAY, FAULT, LATE, BAD):
-        stats.failed(1, status)
+    for why in (QueueFull, ModelUnavailable, RunFailed, DeadlineExceeded, InvalidInput):
+        stats.failed(1, why)
     stats.canceled(1)
     assert stats.reasons == {"REJECTED": 2, "BACKEND": 1, "OTHER": 2, "CANCELED": 1}
     assert (stats.fail.count, stats.cancel.count) == (5, 1)

@@ -11,8 +11,9 @@ from contextvars import copy_context
 
 import pytest
 
-from senet_convert.deploy.serve.observe import account, logs
-from senet_convert.deploy.serve.observe.account import Account
+from senet_convert.deploy.serve import context
+from senet_convert.deploy.serve.context import RequestContext
+from senet_convert.deploy.serve.observe import logs
 
 
 def record(message: str, level: int = logging.INFO, **more: object) -> logging.LogRecord:
@@ -48,7 +49,7 @@ def test_a_traceback_is_told_in_both() -> None:
 
 
 def test_a_line_of_an_inference(caplog: pytest.LogCaptureFixture) -> None:
-    one = Account("an-id", "key-1")
+    one = RequestContext("an-id", "key-1")
     one.asked("digits", "2", 3)
     one.ran(1_500_000, 2_250_000)
     with caplog.at_level(logging.INFO, logs.ACCESS):
@@ -63,7 +64,7 @@ def test_a_line_of_an_inference(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_id_of_the_request_that_is_answered() -> None:
     def inside() -> str:
-        account.current.set(Account("an-id"))
+        context.current.set(RequestContext("an-id"))
         return logs.Json().format(record("x"))
 
     assert json.loads(copy_context().run(inside))["request"] == "an-id"

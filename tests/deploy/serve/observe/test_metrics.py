@@ -7,13 +7,13 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from senet_convert.deploy.serve.faults import BUSY, FAULT, LATE
-from senet_convert.deploy.serve.hub import Hub
+from senet_convert.deploy.serve.app import build
+from senet_convert.deploy.serve.models.errors import DeadlineExceeded, QueueFull, RunFailed
 from senet_convert.deploy.serve.models.repository import Running
 from senet_convert.deploy.serve.models.stats import BOUNDS, Stats
-from senet_convert.deploy.serve.observe.metrics import Meters
-from senet_convert.deploy.serve.settings import Settings
-from senet_convert.deploy.serve.web.app import build
+from senet_convert.deploy.serve.observe.metrics import Metrics
+from senet_convert.deploy.serve.settings.settings import Settings
+from senet_convert.deploy.serve.state import ServerState
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -32,9 +32,9 @@ def counted() -> Stats:
     stats.executed(1, [0], took)
     for ns, queued in ((9_000_000, 2_000_000), (11_000_000, 4_000_000), (40_000_000_000, 0)):
         stats.answered(ns, queued)
-    stats.failed(0, BUSY)
-    stats.failed(1000, LATE)
-    stats.failed(1000, FAULT)
+    stats.failed(0, QueueFull)
+    stats.failed(1000, DeadlineExceeded)
+    stats.failed(1000, RunFailed)
     stats.canceled(1000)
     stats.pending = 2
     return stats
@@ -60,7 +60,7 @@ class Fixed:
 
 
 def told(stats: Stats) -> str:
-    return Meters(Fixed(stats)).text().decode()  # type: ignore[arg-type]
+    return Metrics(Fixed(stats)).text().decode()  # type: ignore[arg-type]
 
 
 MODEL = {"model": "digits", "version": "2"}
@@ -102,8 +102,8 @@ def test_histograms_count_up() -> None:
 
 
 def test_answers_by_route_and_status_and_no_names_of_clients(bundle: Path) -> None:
-    hub = Hub(Settings())
-    with TestClient(build(hub), base_url="http://localhost") as caller:
+    state = ServerState(Settings())
+    with TestClient(build(state), base_url="http://localhost") as caller:
         for path in ("/v2/health/live", "/v2/models/a/ready", "/v2/models/b/ready", "/a", "/b", "/b"):
             caller.get(path)
         caller.request("MADEUP", "/a")

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from senet_convert.deploy.serve.hub import Hub
-from senet_convert.deploy.serve.models.places import parse
+from senet_convert.deploy.serve.app import build
+from senet_convert.deploy.serve.models.model_paths import parse
 from senet_convert.deploy.serve.observe.tracing import Traces
-from senet_convert.deploy.serve.settings import Settings
-from senet_convert.deploy.serve.web.app import build
+from senet_convert.deploy.serve.settings.settings import Settings
+from senet_convert.deploy.serve.state import ServerState
 from senet_convert.errors import ConvertError
 from tests.deploy.serve.process import Process
 
@@ -30,11 +30,11 @@ def test_a_span_for_each_request_below_its_callers(bundle: Path, monkeypatch: py
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     memory = InMemorySpanExporter()
-    hub = Hub(Settings(models=(parse(str(bundle)),), gates=False))
-    hub.traces = Traces(SimpleSpanProcessor(memory))
+    state = ServerState(Settings(models=(parse(str(bundle)),), gates=False))
+    state.traces = Traces(SimpleSpanProcessor(memory))
     image = {"name": "data", "datatype": "FP32", "shape": [2, 3, 32, 32], "data": np.zeros(6144).tolist()}
-    with TestClient(build(hub), base_url="http://localhost") as caller:
-        caller.portal.call(hub.repository.start)  # type: ignore[union-attr]
+    with TestClient(build(state), base_url="http://localhost") as caller:
+        caller.portal.call(state.repository.start)  # type: ignore[union-attr]
         caller.post(
             "/v2/models/digits/infer",
             json={"inputs": [image]},
@@ -42,8 +42,8 @@ def test_a_span_for_each_request_below_its_callers(bundle: Path, monkeypatch: py
         )
         caller.get("/v2/models/nothing")
         caller.get("/v2/health/live")
-        caller.portal.call(hub.repository.close)  # type: ignore[union-attr]
-    hub.traces.close()
+        caller.portal.call(state.repository.close)  # type: ignore[union-attr]
+    state.traces.close()
     infer, unknown = memory.get_finished_spans()
     assert infer.name.startswith("POST /v2/models/{")
     assert infer.context is not None
@@ -61,7 +61,7 @@ def test_a_span_for_each_request_below_its_callers(bundle: Path, monkeypatch: py
 def test_without_the_packages_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ConvertError, match=r"senet-convert\[otel\]"):
-        Hub(Settings(otel=True))
+        ServerState(Settings(otel=True))
 
 
 class Collector(BaseHTTPRequestHandler):

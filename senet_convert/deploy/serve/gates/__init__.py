@@ -1,0 +1,1 @@
+"""The gates of SE blocks, as the page shows them."""

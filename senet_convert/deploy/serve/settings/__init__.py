@@ -1,0 +1,1 @@
+"""The server's settings: their table, their types, and where values come from."""
