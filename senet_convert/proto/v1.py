@@ -53,8 +53,12 @@ TYPES = {
     "THRESHOLD": "Threshold",
     "WINDOW_DATA": "WindowData",
     # of forks
+    "BN": "BN",
     "CROP": "CROP",
+    "ELTWISE_ACCURACY": "EltwiseAccuracy",
+    "IMAGE_SEG_DATA": "ImageSegData",
     "UNPOOLING": "Unpooling",
+    "WINDOW_SEG_DATA": "WindowSegData",
 }
 
 # Data layers whose parameters once held the transformation; Caffe moves it for the form V1 only.

@@ -13,7 +13,15 @@ from .draft import Draft, Dropped, Input
 
 # Layers that bring data in. At inference their tops are the network's inputs.
 DATA = frozenset({"Input", "Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}) | frozenset(
-    {"AnnotatedData", "DenseImageData", "ImageLabelmapData", "ImageSegData", "SegData", "VideoData"}  # of forks
+    {
+        "AnnotatedData",
+        "DenseImageData",
+        "ImageLabelmapData",
+        "ImageSegData",
+        "SegData",
+        "VideoData",
+        "WindowSegData",
+    }  # of forks
 )
 
 SIDE = 224  # of a picture, in examples

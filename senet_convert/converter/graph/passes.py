@@ -43,7 +43,7 @@ PREDICTIONS: Mapping[str, int] = {"ContrastiveLoss": 2, "MultiBoxLoss": 3}
 SYMMETRIC = frozenset({"EuclideanLoss", "L1Loss", "SmoothL1Loss", "SmoothL1LossOHEM"})
 # Layers that measure, store, choose samples or discard, and give nothing that inference needs.
 SINKS = frozenset({"Accuracy", "HDF5Output", "Silence"}) | frozenset(
-    {"BoxAnnotatorOHEM", "DetectionEvaluate", "EvalDetection", "SegAccuracy"}  # of forks
+    {"BoxAnnotatorOHEM", "DetectionEvaluate", "EltwiseAccuracy", "EvalDetection", "SegAccuracy"}  # of forks
 )
 # Caffe's name for the tops of the Split layers that it inserts itself: <blob>_<layer>_<index>_split_<number>
 _INSERTED = re.compile(r".+_\d+_split_\d+")

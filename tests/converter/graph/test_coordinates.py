@@ -119,5 +119,5 @@ def test_unpooling_of_the_old_form(tmp_path: Path) -> None:
 def test_an_unknown_type_of_the_old_form_is_told_without_all_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(GraphError) as caught:
         build(definition(tmp_path, HEAD.replace("SIZE", "64") + layer("CONVOLUTOIN", "c", "data")), None)
-    assert "field 'type' has no value 'CONVOLUTOIN'; it has 42 others; did you mean 'CONVOLUTION'" in str(caught.value)
+    assert "field 'type' has no value 'CONVOLUTOIN'; it has 46 others; did you mean 'CONVOLUTION'" in str(caught.value)
     assert "ABSVAL" not in str(caught.value)

@@ -79,8 +79,10 @@ def header(inputs: Values) -> str:
 
 
 def network(folder: Path, text: str, inputs: Values, blobs: Mapping[str, Sequence[np.ndarray]]) -> Graph:
-    """The graph of layers behind inputs of these shapes. Layers without `blobs` get random ones."""
-    net = definition(folder, header(inputs) + text)
+    """The graph of layers behind inputs of these shapes, which old forms give themselves. Layers without `blobs` get
+    random ones.
+    """
+    net = definition(folder, text if text.startswith("input:") else header(inputs) + text)
     random = np.random.default_rng(0)
     filled = {want.name: [random.normal(0, 0.5, shape) for shape in want.shapes] for want in build(net, None).wanted}
     filled.update({name: list(arrays) for name, arrays in blobs.items()})

@@ -45,3 +45,21 @@ def test_what_no_unpooling_can_be(refusal: Refusal) -> None:
     assert "it has one bottom" in refusal("Unpooling", "unpooling_param { unpool_size: 8 }", shape)
     assert "neither unpool_size nor kernel_size" in refusal("Unpooling", "", shape, shape)
     assert "places alike" in refusal("Unpooling", "unpooling_param { unpool_size: 8 }", shape, (2, 3, 4, 4))
+
+
+def test_unpooling_in_the_form_of_2014(tmp_path: Path) -> None:
+    """As DeconvNet and its like are published: `layers`, types in capitals, BN with two blobs."""
+    x = normal(2, 3, 8, 8)
+    text = (
+        'layers { name: "p" type: POOLING bottom: "x" top: "p" top: "m" pooling_param { kernel_size: 2 stride: 2 } }\n'
+        'layers { name: "bn" type: BN bottom: "p" top: "bn" bn_param { bn_mode: INFERENCE } }\n'
+        'layers { name: "u" type: UNPOOLING bottom: "bn" bottom: "m" top: "u" '
+        "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 8 } }\n"
+        'layers { name: "accuracy" type: ELTWISE_ACCURACY bottom: "u" bottom: "x" top: "accuracy" }\n'
+    )
+    header = 'input: "x" input_dim: 2 input_dim: 3 input_dim: 8 input_dim: 8\n'
+    scale, shift = (f32([0.5, 2, -1]).reshape(1, 3, 1, 1), f32([0, 1, 2]).reshape(1, 3, 1, 1))
+    found = run(tmp_path, header + text, {"x": x}, {"bn": [scale, shift]})
+    pooled = x.reshape(2, 3, 4, 2, 4, 2).max((3, 5))
+    found.check("bn", pooled * scale + shift)
+    found.check("u", placed(found.exact["bn"], found.exact["m"], 8, 8))
