@@ -133,7 +133,7 @@ def test_a_network_without_weights_needs_none(tmp_path: Path, empty: bool) -> No
 
 def test_a_network_with_weights_needs_them(tmp_path: Path) -> None:
     files = write(tmp_path)
-    with pytest.raises(ConvertError, match="not a caffemodel: it is a text file"):
+    with pytest.raises(ConvertError, match="layers 'up' have trained weights: give the caffemodel, and this file with --prototxt"):
         senet_convert.load(files.prototxt)
     empty = tmp_path / "empty.caffemodel"
     empty.write_bytes(b"")

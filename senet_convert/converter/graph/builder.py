@@ -86,7 +86,7 @@ class Builder:
         if self.unsupported:
             lines.append(
                 "Supported layer types stand in docs/layers.md. Others can be added from outside, by a class each "
-                "(--layers FILE.py): see docs/custom_layers.md."
+                "(--layers FILE.py): see docs/custom_layers.md. Or end the network before them: --outputs BLOB,..."
             )
         return "\n".join(lines)
 

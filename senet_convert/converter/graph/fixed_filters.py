@@ -20,11 +20,13 @@ from .build import build
 from .draft import Options
 
 FILLER = "bilinear"
+_SOME = 3  # layers that a message names
 
 
 def weightless(caffemodel: Path, prototxt: Path | None, options: Options) -> tuple[NetDef, NetDef] | None:
     """The weights and the definition of a network that comes as a prototxt alone, in the caffemodel's place, or with an
-    empty caffemodel; None where the files are others, or the network needs weights.
+    empty caffemodel; None where the files are others, or the network needs weights. Raises ConvertError for a prototxt
+    alone whose network is faulty, or needs weights.
     """
     if not caffemodel.is_file() or (prototxt is not None and caffemodel.stat().st_size):
         return None
@@ -33,11 +35,23 @@ def weightless(caffemodel: Path, prototxt: Path | None, options: Options) -> tup
             return None
     try:
         definition = read_prototxt(caffemodel if prototxt is None else prototxt)
-        wanted = build(definition, None, options).wanted
     except ConvertError:
         return None  # reading the files as what they should be says more
+    try:
+        wanted = build(definition, None, options).wanted
+    except ConvertError:
+        if prototxt is None:
+            raise
+        return None
     layers = {layer.name: layer for layer in definition.layers}
-    if not all(len(want.shapes) == 1 and _is_fixed(layers[want.name]) for want in wanted):
+    trained = [want.name for want in wanted if len(want.shapes) != 1 or not _is_fixed(layers[want.name])]
+    if trained and prototxt is None:
+        some = listed([f"'{name}'" for name in trained[:_SOME]]) + (" and others" if len(trained) > _SOME else "")
+        raise ConvertError(
+            f"{caffemodel}: a network's definition alone, and its layers {some} have trained weights: "
+            f"give the caffemodel, and this file with --prototxt"
+        )
+    if trained:
         return None
     filled = tuple(LayerDef(want.name, "", blobs=(_blob(want.shapes[0]),)) for want in wanted)
     return NetDef("", str(caffemodel), filled), definition

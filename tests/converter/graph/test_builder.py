@@ -279,7 +279,7 @@ def test_an_unknown_type_is_told_once_with_the_way_out(tmp_path: Path) -> None:
     )
     assert second == (
         "Supported layer types stand in docs/layers.md. Others can be added from outside, by a class each (--layers "
-        "FILE.py): see docs/custom_layers.md."
+        "FILE.py): see docs/custom_layers.md. Or end the network before them: --outputs BLOB,..."
     )
 
 
