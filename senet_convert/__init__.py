@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import extras
 from .errors import ConvertError
 from .version import __version__
 
@@ -46,11 +47,14 @@ def load(
     the layers of a training net, as Caffe does.
 
     What is strange but no error, such as weights that are NaN or of no use, is told by `warnings.warn`. Raises
-    ConvertError: the files cannot be read, or do not fit each other.
+    ConvertError: the files cannot be read, or do not fit each other; ImportError where torch is not installed.
     """
-    from .converter.graph.draft import Options
-    from .converter.network import load as load_network
-    from .proto import State
+    try:
+        from .converter.graph.draft import Options
+        from .converter.network import load as load_network
+        from .proto import State
+    except ModuleNotFoundError as lacking:
+        raise ImportError(f"senet_convert.load: {extras.lacking(lacking.name)}", name=lacking.name) from lacking
 
     if phase not in ("TEST", "TRAIN"):
         raise ConvertError(f"phase '{phase}': a network is built for TEST or for TRAIN")

@@ -107,6 +107,14 @@ def refuse_taken(folder: Path, force: bool) -> None:
         )
 
 
+def caffe_files(name: Path) -> tuple[Path, Path]:
+    """NAME.prototxt and NAME.caffemodel; NAME may end in either."""
+    stem = name.name
+    for suffix in (".prototxt", ".caffemodel"):
+        stem = stem.removesuffix(suffix)
+    return name.parent / f"{stem}.prototxt", name.parent / f"{stem}.caffemodel"
+
+
 def refuse_taken_files(places: Sequence[Path], force: bool) -> None:
     """The same for single files: with `force`, a file may be replaced by another."""
     for place in places:

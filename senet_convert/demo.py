@@ -25,7 +25,7 @@ from .deploy.validation.validate import validate
 from .errors import CheckError
 
 NAME = "SE-ResNet-Digits"
-RESIZE = 36  # what its validation images are resized to, as its deploy prototxt does not say
+RESIZE, MEAN = 36, (171.0, 86.0, 94.0)  # what it was trained with; its deploy prototxt has the mean in a comment
 TOLERANCE = 1e-4  # of a probability; float32 leaves about 1e-6
 
 
@@ -54,7 +54,9 @@ def run(folder: Path, progress: Callable[[str], None], force: bool = False) -> O
     """
     with files() as digits:
         caffemodel = digits / f"{NAME}.caffemodel"
-        wishes = Wishes(resize=RESIZE, labels=digits / "classes.txt", force=force or _is_from(folder, caffemodel))
+        wishes = Wishes(
+            resize=RESIZE, mean=MEAN, labels=digits / "classes.txt", force=force or _is_from(folder, caffemodel)
+        )
         result = convert(caffemodel, digits / "deploy.prototxt", folder, wishes, progress)
         caffe = json.loads((digits / "reference.json").read_text(encoding="utf-8"))
         with np.load(digits / "reference.npz") as file:

@@ -13,7 +13,7 @@ import pytest
 from tests.paths import ROOT
 
 PACKAGE = ROOT / "senet_convert"
-EVERY = frozenset({"errors", "files", "version"})
+EVERY = frozenset({"errors", "extras", "files", "version"})
 
 # Room or module -> what it may import of the package besides itself and EVERY. A name stands for all that lies in it.
 CONVERTER: Mapping[str, frozenset[str]] = {
@@ -36,6 +36,7 @@ CONVERTER: Mapping[str, frozenset[str]] = {
         }
     ),
     "converter.report": frozenset({"proto", "converter.layers", "converter.graph", "converter.check"})
+    | frozenset({"converter.metadata"})
     | frozenset({"converter.export", "deploy.images", "deploy.labels", "deploy.runtime"}),
     "converter.network": frozenset(
         {"proto", "converter.layers", "converter.graph", "converter.runner", "converter.families"}
@@ -81,6 +82,7 @@ RULES: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "files": frozenset({"bundle"}),
     "bundle": frozenset(),
+    "extras": frozenset(),
     "proto": frozenset(),
     **CONVERTER,
     **DEPLOY,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .shared.inputs import BUNDLE, files
-from .shared.options import engine, open_model, talk
+from .shared.options import asked_preprocessing, engine, open_model, strict, talk, tell_preprocessing
 from .shared.outputs import results
 from .shared.refusals import fail, refusals
 
@@ -20,6 +20,8 @@ from .shared.refusals import fail, refusals
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=files)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image.")
 @engine
+@asked_preprocessing
+@strict
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 @talk
 def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbose: bool, **given: Any) -> None:
@@ -28,6 +30,7 @@ def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbo
     MODEL is a folder that senet-convert wrote, or its .onnx file. An image that cannot be read gets its fault for an
     answer, and the exit code is 1.
     """
+    quiet = given["quiet"]
     with refusals(verbose):
         from ..deploy import classify as room
         from ..deploy.images.passed_over import PassedOver
@@ -37,10 +40,11 @@ def command(model: Path, images: tuple[str, ...], top: int, as_json: bool, verbo
         if str(passed):
             click.echo(f"note: {passed}", err=True)
         loaded = open_model(model, given)
+        tell_preprocessing(loaded, quiet)
         answers = list(room.classify(loaded, paths, top, given["batch"], given["threads"]))
         with results():
             if as_json:
-                plain = [answer.plain(loaded.classes) for answer in answers]
+                plain = [answer.plain(loaded) for answer in answers]
                 click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
             else:
                 from .shared.tables import print_answers

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from .. import bundle
 from .shared.inputs import CAFFEMODEL, FILE, REFERENCE
 from .shared.messages import progress_on_stderr, summary, warn
-from .shared.options import network, options, talk
+from .shared.options import network, options, stated_preprocessing, strict, talk
 from .shared.outputs import results
-from .shared.param_types import Labels, Mean, Number
+from .shared.param_types import Labels
 from .shared.refusals import refusals
 
 
@@ -39,17 +40,8 @@ from .shared.refusals import refusals
     type=click.IntRange(1),
     help="Another size of the input, in pixels: poolings that cover their whole map do so at this size too.",
 )
-@click.option("--resize", type=click.IntRange(1), help="Preprocessing: length of the shorter side before the crop.")
-@click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop; it is the input's.")
-@click.option(
-    "--mean",
-    type=Mean(),
-    metavar="B,G,R|FILE",
-    help="Preprocessing: mean to subtract, or a mean.binaryproto, averaged per channel; default: the prototxt's.",
-)
-@click.option("--scale", type=Number(), help="Preprocessing: factor after the mean.")
-@click.option("--resample", type=click.Choice(["opencv", "pil"]), help="Preprocessing: whose resize; default: opencv.")
-@click.option("--color", type=click.Choice(["bgr", "rgb"]), help="Preprocessing: order of the channels; default: bgr.")
+@stated_preprocessing
+@strict
 @click.option(
     "--labels",
     type=Labels(),
@@ -83,7 +75,9 @@ from .shared.refusals import refusals
 @talk
 def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
     """Convert CAFFEMODEL to a folder with ONNX model, PyTorch weights and report."""
+    folder = given["output"] or caffemodel.parent / caffemodel.stem
     with refusals(verbose):
+        bundle.refuse_taken(folder, given["force"])  # before torch is imported, which takes seconds
         from ..converter import convert as room
         from ..converter.network import prototxt_of
 
@@ -95,7 +89,6 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
             any_size=given["input_size"] == "any",
             **{key: given[key] for key in _PASSED_ON},
         )
-        folder = given["output"] or caffemodel.parent / caffemodel.stem
         with progress_on_stderr(quiet) as progress, prototxt_of(caffemodel, given["prototxt"]) as prototxt:
             result = room.convert(caffemodel, prototxt, folder, wishes, progress)
         if not quiet:
@@ -128,6 +121,7 @@ _PASSED_ON = (
     "all_blobs",
     "check",
     "keep_going",
+    "strict",
     "force",
     "images",
     "reference",

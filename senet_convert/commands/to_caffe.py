@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .. import bundle
 from .shared.inputs import FILE, PROTOTXT, PYTHON, STATE
 from .shared.messages import progress_on_stderr, warn
 from .shared.options import own_layers, talk
@@ -56,6 +57,7 @@ def command(
     A layer whose weights have another number of outputs, such as a new classifier, gets that num_output.
     """
     with refusals(verbose):
+        bundle.refuse_taken_files(bundle.caffe_files(output), force)  # before torch is imported, which takes seconds
         from ..converter.caffe import to_caffe as room
         from ..converter.graph.draft import Options
 

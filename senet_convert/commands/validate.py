@@ -12,7 +12,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from .shared.inputs import BUNDLE, CAFFEMODEL, FILE, FOLDER, PROTOTXT, PYTHON
-from .shared.options import engine, open_model, own_layers, talk
+from .shared.options import (
+    asked_preprocessing,
+    engine,
+    open_model,
+    own_layers,
+    strict,
+    talk,
+    tell_preprocessing,
+)
 from .shared.outputs import on_terminal, results
 from .shared.refusals import fail, refusals
 
@@ -70,6 +78,8 @@ class Engines(click.ParamType[Any]):
     "sorted WordNet IDs. auto knows lists of ILSVRC2012's validation files, and takes others for the model's.",
 )
 @engine
+@asked_preprocessing
+@strict
 @click.option(
     "--engine",
     "engines",
@@ -121,6 +131,7 @@ def command(model: Path, images: Path, as_json: bool, quiet: bool, verbose: bool
         from ..deploy.validation.validate import validate
 
         loaded, *others = _opened(model, given)
+        tell_preprocessing(loaded, quiet)
         found = open_set(images, given["labels"], loaded.classes, loaded.outputs, given["label_order"])
         if found.passed and not quiet:
             click.echo(f"note: {found.passed}", err=True)

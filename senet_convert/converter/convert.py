@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import bundle
-from ..deploy.images.preprocess import BLOB, IMAGE, Preprocess
+from ..deploy.images.preprocess import BLOB, IMAGE
 from ..deploy.labels.classes import ORDERS, Classes
 from ..deploy.runtime.session import newest_opset
 from ..errors import CheckError, ConvertError
@@ -25,9 +25,10 @@ from .graph.draft import Options
 from .graph.graph import Graph
 from .metadata import class_order, preprocessing
 from .metadata.class_names import class_names
+from .metadata.preprocessing import Resolved
 from .network import Loaded, read, realise
 from .report import conversion_options, report
-from .report.released import identifying
+from .report.released import Release, alike, identifying
 from .runner import GraphModule, lower
 from .state_dict import write_state
 
@@ -44,6 +45,7 @@ class Wishes:
     outputs: tuple[str, ...] = ()
     check: bool = True
     keep_going: bool = False
+    strict: bool = False  # preprocessing that is assumed is an error
     force: bool = False
     images: tuple[Path, ...] = ()
     reference: Path | None = None
@@ -89,16 +91,18 @@ def convert(
     progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
     loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size, wishes.outputs))
     digests = [source() for source in sources]
-    released = any(source.release for source in digests)
-    preprocess = _preprocess(loaded, released, wishes)
-    classes = before = class_names(loaded.graph, released, wishes.labels)
+    release = next((source.release for source in digests if source.release), None)
+    resolved = _preprocess(loaded, release, wishes)
+    preprocess = resolved.preprocess if resolved else None
+    doubts = _doubts(caffemodel, resolved, wishes.strict)
+    classes = before = class_names(loaded.graph, release is not None, wishes.labels)
     if wishes.class_order:
         loaded, classes = _reordered(loaded, classes, wishes)
     tried = inputs.prepare(loaded.graph, preprocess, wishes.images, wishes.reference) if wishes.check else None
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
         said = conversion_options.plain(wishes.options, wishes.size, loaded.graph)
-        metadata = {**report.metadata(digests, loaded, preprocess, classes), conversion_options.KEY: json.dumps(said)}
+        metadata = {**report.metadata(digests, loaded, resolved, classes), conversion_options.KEY: json.dumps(said)}
         if classes.order != before.order:
             metadata["class_order_in_caffemodel"] = before.order
         model = _export(loaded.graph, wishes, metadata)
@@ -111,13 +115,13 @@ def convert(
             state.result()
         definition = temporary / bundle.DEFINITION
         notes = write_definition(loaded.net, _options(loaded, wishes), loaded.graph, definition, wishes.check)
-        warnings = (*loaded.graph.warnings, *notes)
+        warnings = (*loaded.graph.warnings, *notes, *doubts)
         check: Check | None = None
         weights: tuple[Landed, ...] = ()
         if tried:
             weights = _weights(loaded, model, temporary)
             check = _check(loaded, wishes, tried, temporary, progress)
-        made = report.make(digests, loaded, preprocess, classes, model, check, weights, warnings, said)
+        made = report.make(digests, loaded, resolved, classes, model, check, weights, warnings, said)
         faults = [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)]
         failure = _failed(caffemodel, check, faults, folder if wishes.keep_going else None) if faults else None
         if failure and not wishes.keep_going:
@@ -138,16 +142,35 @@ def opset_fault(opset: int) -> str | None:
     return f"{opset} is not between {oldest} and {newest}, the newest that the installed onnxruntime takes"
 
 
-def _preprocess(loaded: Loaded, released: bool, wishes: Wishes) -> Preprocess | None:
+def _preprocess(loaded: Loaded, release: Release | None, wishes: Wishes) -> Resolved | None:
     asked = {name: getattr(wishes, name) for name in ("resize", "crop", "mean", "scale", "resample", "color")}
-    found = preprocessing.settled(loaded.net, loaded.graph, released, asked)
+    alike = _alike(loaded) if release is None else None
+    found = preprocessing.resolve(loaded.net, loaded.graph, release.name if release else None, asked, alike)
     if wishes.input != IMAGE:
         if wishes.any_size:
             raise ConvertError("--input-size any: only a model that takes pictures resizes them; add --input image")
         return found
     if wishes.reference:
         raise ConvertError("--reference: holds what the network takes, not pictures; it cannot go with --input image")
-    return image_input.preprocess_for(loaded.graph, found, wishes.any_size)
+    taken = image_input.preprocess_for(loaded.graph, found.preprocess if found else None, wishes.any_size)
+    return replace(found, preprocess=taken) if found else None
+
+
+def _alike(loaded: Loaded) -> str | None:
+    """The name of the release whose structure the network has."""
+    if loaded.match is None:
+        return None
+    learned = [count for count, _ in report.parameters(loaded.graph).values()]
+    release = alike(sum(learned), learned[-1], loaded.match.config.num_classes)
+    return release.name if release else None
+
+
+def _doubts(caffemodel: Path, resolved: Resolved | None, strict: bool) -> tuple[str, ...]:
+    """What is not known of the preprocessing. Raises ConvertError where that must not be."""
+    doubt = resolved.origins.warning(resolved.preprocess) if resolved else None
+    if doubt and strict:
+        raise ConvertError(f"{caffemodel}: {doubt}")
+    return (doubt,) if doubt else ()
 
 
 def _options(loaded: Loaded, wishes: Wishes) -> Options:

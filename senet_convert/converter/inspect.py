@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ def inspect(file: Path, prototxt: Path | None, options: Options) -> dict[str, An
     or is not a valid network.
     """
     if prototxt is None and is_text(file):
-        return _described(file, None, options)
+        return _described(file, _read, None, options)
     with prototxt_of(file, prototxt) as chosen:
-        return _described(file, chosen, options)
+        return _described(file, _read if prototxt is None else read_caffemodel, chosen, options)
 
 
-def _described(file: Path, prototxt: Path | None, options: Options) -> dict[str, Any]:
-    net, definition = each([lambda: _read(file), lambda: read_prototxt(prototxt) if prototxt else None])
+def _described(file: Path, read: Callable[[Path], NetDef], prototxt: Path | None, options: Options) -> dict[str, Any]:
+    net, definition = each([lambda: read(file), lambda: read_prototxt(prototxt) if prototxt else None])
     definition = definition or net
     weights = net if any(layer.blobs for layer in net.layers) else None
     built = build(definition, weights, options)

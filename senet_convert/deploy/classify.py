@@ -12,7 +12,6 @@ from ..errors import ConvertError, Problems, ReadError
 from ..files import require_file
 from .images.loader import Item, load
 from .images.passed_over import PassedOver
-from .labels.classes import Classes
 from .model import Model, best
 from .runtime.cores import usable_cores
 
@@ -27,10 +26,15 @@ class Answer:
     top: tuple[tuple[int, float], ...] = ()
     fault: str | None = None
 
-    def plain(self, classes: Classes) -> dict[str, Any]:
-        """{"image", "top": [{"index", "label", "wnid"?, "probability"}], "class_order", "error"?}."""
+    def plain(self, model: Model) -> dict[str, Any]:
+        """{"image", "top": [{"index", "label", "wnid"?, "probability"}], "class_order", "assumed", "error"?}.
+
+        `assumed` names the values of the preprocessing that nothing states; null where the model does not say.
+        """
+        classes, origins = model.classes, model.origins
         top = [{**classes.describe(index), "probability": probability} for index, probability in self.top]
-        found = {"image": self.image, "top": top, "class_order": classes.order}
+        assumed = list(origins.assumed) if origins else None
+        found = {"image": self.image, "top": top, "class_order": classes.order, "assumed": assumed}
         return found if self.fault is None else {**found, "error": self.fault}
 
 

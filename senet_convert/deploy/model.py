@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import bundle
 from ..errors import ConvertError
 from .images.images import Image
+from .images.origins import Origins
 from .images.preprocess import Preprocess
 from .labels.classes import Classes
 from .runtime.providers import AUTO, Tuning
@@ -41,7 +42,8 @@ class Published:
 class Model:
     """A network with one image input that gives one value per class.
 
-    `outputs` is the number of classes, `published` what is known of a recognised release. `compute` takes the session's
+    `outputs` is the number of classes, `published` what is known of a recognised release, `origins` where the values of
+    `preprocess` come from, None where the file does not say. `compute` takes the session's
     place where something else than onnxruntime computes the network; `engine` is its name.
     """
 
@@ -52,6 +54,7 @@ class Model:
     output: str
     outputs: int
     published: Published | None = field(default=None)
+    origins: Origins | None = field(default=None)
     engine: str = ONNX
     compute: Compute | None = field(default=None, repr=False)
 
@@ -84,7 +87,22 @@ class Model:
             raise ConvertError(f"{file}: {len(classes.labels)} labels for the {outputs} classes of '{output}'")
         preprocess = Preprocess.from_json(session.metadata["preprocess"])
         published = _published(file.parent) if preprocess.size == PUBLISHED_SIZE else None
-        return cls(file, session, preprocess, classes, output, outputs, published)
+        origins = Origins.from_metadata(session.metadata)
+        return cls(file, session, preprocess, classes, output, outputs, published, origins)
+
+    def asked(self, given: Mapping[str, Any]) -> Model:
+        """The same network, its pictures prepared as the user asks for this run; None is not asked.
+
+        See Preprocess.overruled. Published errors say nothing of another preparation. Raises ConvertError.
+        """
+        said = {name: value for name, value in given.items() if value is not None}
+        if not said:
+            return self
+        preprocess = self.preprocess.overruled(said)
+        names = ["resize" if name == "crop" else name for name in said]
+        origins = self.origins.said(names) if self.origins else None
+        published = self.published if preprocess == self.preprocess else None
+        return replace(self, preprocess=preprocess, origins=origins, published=published)
 
     def with_preprocess(self, preprocess: Preprocess) -> Model:
         """The same network, fed in another way."""

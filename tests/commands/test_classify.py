@@ -42,7 +42,9 @@ def test_table(bundle: Path, digits: Path) -> None:
     assert "four" in done.stdout
     assert "0.9953" in done.stdout
     assert "class order: as the labels given; computed by cpu" in done.stdout
-    assert done.stderr == ""
+    assert done.stderr.startswith(
+        "preprocessing: pictures are cropped to 32x32 from a shorter side of 36; the mean 171"
+    )
 
 
 def test_a_broken_image_among_others(bundle: Path, digits: Path, tmp_path: Path) -> None:
@@ -118,3 +120,34 @@ def test_a_model_that_takes_whole_pictures_answers_the_same(bundle: Path, digits
     refused = classify(tmp_path / "whole", tmp_path / "images", "--ten-crop")
     assert refused.exit_code == 1
     assert "crops their centre itself" in refused.stderr
+
+
+def test_preprocessing_of_this_run(bundle: Path, digits: Path) -> None:
+    picture = digits / "images" / "digits_val_00000001.png"
+    done = classify(bundle, picture, "--mean", "0", "--resize", "squash", "--resample", "pil", "--json")
+    assert done.exit_code == 0, done.output
+    assert "pictures are squashed to 32x32, whatever their aspect; the mean 0 is subtracted" in done.stderr
+    assert "resized as by Pillow (assumed: scale, color)" in done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["assumed"] == ["scale", "color"]
+    as_carried = json.loads(classify(bundle, picture, "--json").stdout)[0]
+    assert as_carried["assumed"] == ["mean", "scale", "color", "resample"]
+    assert answer["top"][0]["probability"] != as_carried["top"][0]["probability"]
+    same = classify(bundle, picture, "--mean", "171,86,94", "--crop", 32, "--json", "--strict")
+    assert json.loads(same.stdout)[0]["top"] == as_carried["top"]
+
+
+def test_preprocessing_that_cannot_be(bundle: Path, image_bundle: Path, digits: Path) -> None:
+    picture = digits / "images" / "digits_val_00000001.png"
+    assert "--crop 30: the network takes 32x32" in classify(bundle, picture, "--crop", 30).stderr
+    assert (
+        "--mean, --color: the model does that itself"
+        in classify(image_bundle, picture, "--mean", "1", "--color", "rgb").stderr
+    )
+    assert classify(bundle, picture, "--resize", "0").exit_code == 2
+    strict = classify(bundle, picture, "--strict")
+    assert (strict.exit_code, strict.stdout) == (1, "")
+    assert (
+        "model.onnx: preprocessing is assumed, not known: the mean 171, 86, 94 is subtracted (a comment"
+        in strict.stderr
+    )

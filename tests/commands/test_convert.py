@@ -150,7 +150,7 @@ def test_a_failed_check_is_told_though_it_is_written(
     assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == "failed"
     assert f"the check failed, {tmp_path / 'out'} was written all the same" in done.stderr
     assert "The first layer that diverges: " in done.stderr
-    assert "warning: " not in done.stderr
+    assert ("warning: " in done.stderr) is not quiet
     assert done.stderr.count("\n  - ") <= 10
 
 
@@ -256,3 +256,21 @@ def test_a_terminal_gets_tables(files: Files, tmp_path: Path) -> None:
     assert "read: net.caffemodel with net.prototxt" in text
     assert "worst blob" in text
     assert "every blob within its budget" in text
+
+
+def test_preprocessing_that_is_assumed_is_told_or_with_strict_refused(files: Files, tmp_path: Path) -> None:
+    done = invoke(files.caffemodel, "-o", tmp_path / "a", "--no-check")
+    assert (
+        "warning: preprocessing is assumed, not known: the mean 104, 117, 123 is subtracted (a comment" in done.stderr
+    )
+    strict = invoke(files.caffemodel, "-o", tmp_path / "b", "--no-check", "--strict")
+    assert strict.exit_code == 1
+    assert "net.caffemodel: preprocessing is assumed, not known" in strict.stderr
+    assert not (tmp_path / "b").exists()
+    said = ["--mean", "104,117,123", "--resize", "squash"]
+    known = invoke(files.caffemodel, "-o", tmp_path / "b", "--no-check", "--strict", *said)
+    assert (known.exit_code, "assumed" in known.stderr) == (0, False)
+    report = json.loads((tmp_path / "b" / "report.json").read_text())
+    sources = {one["value"]: one["source"] for one in report["preprocess_origins"]["values"] if one["known"]}
+    assert sources == {"mean": "--mean", "resize": "--resize"}
+    assert "Assumed" in (tmp_path / "b" / "report.html").read_text()

@@ -82,3 +82,11 @@ def test_it_looks_at_the_network_that_would_be_converted(tmp_path: Path) -> None
     assert (own["layers"], own["prototxt"]) == (11, None)
     assert inspect(files.prototxt)["prototxt"] is None
     assert "net.caffemodel with net.prototxt" in CliRunner().invoke(main, ["inspect", str(files.caffemodel)]).stdout
+
+
+def test_a_text_file_is_no_weights(tmp_path: Path) -> None:
+    """As for the conversion: with --prototxt, the file is the caffemodel."""
+    files = write(tmp_path)
+    done = CliRunner().invoke(main, ["inspect", str(files.prototxt), "--prototxt", str(files.prototxt)])
+    assert done.exit_code == 1
+    assert "not a caffemodel: it is a text file" in done.stderr

@@ -30,7 +30,9 @@ def test_json(bundle: Path, digits: Path) -> None:
     assert found["class_order"] == "as the labels given"
     assert len(found["per_class"]) == 10
     assert found["confusions"][0]["images"] == 3
-    assert done.stderr == ""
+    assert done.stderr.startswith(
+        "preprocessing: pictures are cropped to 32x32 from a shorter side of 36; the mean 171"
+    )
 
 
 def test_table(bundle: Path, digits: Path) -> None:
@@ -58,7 +60,7 @@ def test_what_is_passed_over_is_told_once(bundle: Path, digits: Path, tmp_path: 
         (tmp_path / name).write_bytes(data)
     done = validate(bundle, tmp_path)
     assert done.exit_code == 0, done.output
-    assert done.stderr == "note: passed over: 2 hidden or system files: 1 of ._*, 1 of .ipynb_checkpoints\n"
+    assert done.stderr.endswith("note: passed over: 2 hidden or system files: 1 of ._*, 1 of .ipynb_checkpoints\n")
     assert validate(bundle, tmp_path, "--quiet").stderr == ""
 
 
@@ -195,3 +197,12 @@ def test_ten_crops(bundle: Path, digits: Path) -> None:
     assert 3.6 < found["top1_error"] < 30, "mirrored digits are no digits"
     diagnosed = json.loads(on_digits(bundle, digits, "--ten-crop", "--diagnose", "--sample", 20, "--json").stdout)
     assert diagnosed["diagnosis"]["images"] == 20
+
+
+def test_preprocessing_of_this_run_and_an_error_like_chance(bundle: Path, digits: Path) -> None:
+    done = on_digits(bundle, digits, "--json", "--color", "rgb", "--limit", 200)
+    found = json.loads(done.stdout)
+    assert found["preprocess"]["color"] == "rgb"
+    assert {one["value"]: one["known"] for one in found["preprocess_origins"]["values"]}["color"] is True
+    assert found["no_better_than_chance"] is True
+    assert found["diagnosis"]["steps"][0]["kind"] == "color"

@@ -198,7 +198,7 @@ def test_keep_going_writes_it_with_the_verdict(tmp_path: Path, monkeypatch: pyte
     assert result.report["check"]["first_divergence"].startswith("layer 'relu'")
     assert any("'conv/weight'" in fault for fault in result.report["faults"])
     assert not any(item["bit_exact"] for item in result.report["weights"]["files"] if item["file"] == "model.onnx")
-    assert result.warnings == ()
+    assert [warning.partition(":")[0] for warning in result.warnings] == ["preprocessing is assumed, not known"]
     assert result.failure is not None
     assert f"the check failed, {tmp_path / 'out'} was written all the same" in result.failure
     assert "The first layer that diverges: layer 'relu'" in result.failure
@@ -267,10 +267,11 @@ def test_the_report_holds_every_warning(tmp_path: Path, monkeypatch: pytest.Monk
     files = write(tmp_path)
     options = Options(ignore_fields=("pad_type",))
     result = run(files, tmp_path / "out", options=options, check=False)
-    assert result.warnings == (
+    assert result.warnings[:2] == (
         "--ignore-field pad_type: no layer that counts has a field of that name to pass over",
         note,
     )
+    assert result.warnings[2].startswith("preprocessing is assumed, not known: the mean 104, 117, 123 is subtracted")
     assert result.report["warnings"] == list(result.warnings)
     assert result.report["options"]["ignore_fields"] == ["pad_type"]
     assert note.replace("'", "&#x27;") in (tmp_path / "out" / "report.html").read_text()

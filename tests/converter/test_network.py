@@ -133,7 +133,7 @@ def test_a_network_without_weights_needs_none(tmp_path: Path, empty: bool) -> No
 
 def test_a_network_with_weights_needs_them(tmp_path: Path) -> None:
     files = write(tmp_path)
-    with pytest.raises(ConvertError, match="layers 'up' have trained weights: give the caffemodel, and this file with --prototxt"):
+    with pytest.raises(ConvertError, match=r"layers 'conv', .* have trained weights: give the caffemodel"):
         senet_convert.load(files.prototxt)
     empty = tmp_path / "empty.caffemodel"
     empty.write_bytes(b"")
@@ -164,5 +164,5 @@ def test_an_upscaler_of_fixed_filters_needs_no_weights(tmp_path: Path, kernel: i
             text.replace('"bilinear"', '"xavier"') if learned == "weight_filler" else text.replace("false", "true")
         )
         prototxt.write_text(changed)
-        with pytest.raises(ConvertError, match="not a caffemodel: it is a text file"):
+        with pytest.raises(ConvertError, match="its layers 'up' have trained weights: give the caffemodel"):
             senet_convert.load(prototxt)

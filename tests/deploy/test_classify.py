@@ -66,12 +66,13 @@ def test_answers_come_in_the_order_asked(thousand: Model, tmp_path: Path) -> Non
 def test_an_answer_as_plain_data(thousand: Model) -> None:
     order = "ILSVRC2012 devkit ID minus one"
     label = {"index": 0, "label": "kit fox, Vulpes macrotis", "wnid": "n02119789", "probability": 0.75}
-    assert Answer("a.png", ((0, 0.75),)).plain(thousand.classes) == {
+    assert Answer("a.png", ((0, 0.75),)).plain(thousand) == {
         "image": "a.png",
         "top": [label],
         "class_order": order,
+        "assumed": None,
     }
-    assert Answer("b.png", (), "torn").plain(thousand.classes)["error"] == "torn"
+    assert Answer("b.png", (), "torn").plain(thousand)["error"] == "torn"
 
 
 def test_more_classes_than_there_are(model: Model, digits: Path) -> None:

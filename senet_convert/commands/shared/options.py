@@ -10,7 +10,8 @@ import click
 
 from ...errors import ConvertError
 from .inputs import PROTOTXT, PYTHON
-from .param_types import Shapes
+from .messages import warn
+from .param_types import Mean, Number, Numbers, Resize, Shapes
 
 if TYPE_CHECKING:
     from ...converter.graph.draft import Options
@@ -94,6 +95,38 @@ def engine(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+PREPROCESSING = ("resize", "crop", "mean", "scale", "resample", "color")
+
+
+def preprocessing(mean: click.ParamType[Any], metavar: str, source: str) -> Callable[[Any], Any]:
+    """Options that say what pictures go through; `source` is where it comes from without them."""
+    made = [
+        click.option(
+            "--resize",
+            type=Resize(),
+            metavar="N|squash",
+            help="Preprocessing: length of the shorter side before the crop, in pixels; or 'squash' for no crop.",
+        ),
+        click.option("--crop", type=click.IntRange(1), help="Preprocessing: size of the centre crop, the input's."),
+        click.option("--mean", type=mean, metavar=metavar, help=f"Preprocessing: mean to subtract; default: {source}."),
+        click.option("--scale", type=Number(), help="Preprocessing: factor after the mean."),
+        click.option("--resample", type=click.Choice(["opencv", "pil"]), help="Preprocessing: whose resize."),
+        click.option("--color", type=click.Choice(["bgr", "rgb"]), help="Preprocessing: order of the channels."),
+    ]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(made):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+stated_preprocessing = preprocessing(Mean(), "B,G,R|FILE", "the prototxt's; a mean.binaryproto is averaged per channel")
+asked_preprocessing = preprocessing(Numbers(), "B,G,R", "what the model carries; for this run, as are the following")
+strict = click.option("--strict", is_flag=True, help="Preprocessing that is assumed, not known, is an error.")
+
+
 def options(given: Mapping[str, Any]) -> Options:
     """What the options of `network` say, as the converter takes it."""
     from ...converter.graph.draft import Options
@@ -134,4 +167,18 @@ def open_model(path: Path, given: Mapping[str, Any]) -> Model:
 
     tuning = Tuning(cache=given["engine_cache"])
     model = Opened.open(path, given["provider"], given["threads"], spin=False, tuning=tuning)
-    return model.with_ten_crops() if given["ten_crop"] else model
+    asked = model.asked({name: given[name] for name in PREPROCESSING})
+    doubt = asked.origins.warning(asked.preprocess) if asked.origins else None
+    if doubt and given["strict"]:
+        raise ConvertError(f"{asked.path}: {doubt}")
+    return asked.with_ten_crops() if given["ten_crop"] else asked
+
+
+def tell_preprocessing(model: Model, quiet: bool) -> None:
+    """On stderr, what pictures go through, and what of it the user should know better."""
+    from ...deploy.images.origins import described
+
+    if not quiet:
+        click.echo(f"preprocessing: {described(model.preprocess, model.origins)}", err=True)
+        doubt = model.origins.warning(model.preprocess) if model.origins else None
+        warn([doubt] if doubt else [])

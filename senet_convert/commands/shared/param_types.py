@@ -81,6 +81,20 @@ class Mean(Numbers):
         return files(ctx, param, incomplete)
 
 
+class Resize(click.ParamType[Any]):
+    """A length in pixels, or 'squash'."""
+
+    name = "resize"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A length of 1 or more; 0, `preprocess.SQUASH`, for pictures that are squashed to the input's size."""
+        if value == "squash":
+            return 0
+        if isinstance(value, int) or (str(value).isdecimal() and int(value)):
+            return int(value)
+        return self.fail(f"'{value}' is neither a length in pixels nor 'squash'", param, ctx)
+
+
 class Labels(click.ParamType[Any]):
     """A file of labels, or the name of an order of ILSVRC2012's classes."""
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from ... import extras
 from ...errors import ConvertError
 from .inputs import require_given
 
@@ -39,7 +40,7 @@ def refusals(verbose: bool) -> Iterator[None]:
     except MemoryError:
         fail("out of memory; the network needs more than this machine has free")
     except ModuleNotFoundError as lacking:
-        fail(f"the package '{lacking.name}' is not installed; install senet-convert[all]")
+        fail(extras.lacking(lacking.name))
     except OSError as fault:  # of the system, where no room has said more
         if verbose:
             traceback.print_exc()

@@ -112,6 +112,8 @@ def print_outcome(outcome: Outcome, worst: int) -> None:
     if worst and tally.top1_wrong:
         console.print(_worst([row for row in found["per_class"] if row["top1_error"]][:worst]))
         console.print(_mistakes(found["confusions"][:worst]))
+    if outcome.guessed:
+        console.print(Text("the top-1 error is no better than chance", style="bold red"))
     if outcome.diagnosis:
         table = Table("what may be wrong", "top-1 error", "top-5 error", title=f"on {outcome.diagnosis.images} images")
         for fix in outcome.diagnosis.tried[:8]:

@@ -73,7 +73,7 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
 
     Raises ConvertError, with nothing written: no definition, or weights that do not fit it, all of them listed.
     """
-    places = files_of(name)
+    places = bundle.caffe_files(name)
     bundle.refuse_taken_files(places, wishes.force)
     definition, weights = _sources(source, wishes)
     progress(f"reading {definition.name} and {weights.name}")
@@ -107,14 +107,6 @@ def _says(text: Path, wanted: Graph, options: Options) -> bool:
         return same_layers(build(read_prototxt(text), None, options), wanted)
     except GraphError:
         return False
-
-
-def files_of(name: Path) -> tuple[Path, Path]:
-    """NAME.prototxt and NAME.caffemodel; NAME may end in either."""
-    stem = name.name
-    for suffix in (".prototxt", ".caffemodel"):
-        stem = stem.removesuffix(suffix)
-    return name.parent / f"{stem}.prototxt", name.parent / f"{stem}.caffemodel"
 
 
 def _sources(source: Path, wishes: Wishes) -> tuple[Path, Path]:

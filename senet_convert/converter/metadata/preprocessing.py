@@ -1,15 +1,16 @@
-"""What is known of preprocessing: a mean comment or transform_param in the files, a release, what a person says."""
+"""What is known of preprocessing: a mean comment or transform_param in the files, a release, what the user says."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...deploy.images.origins import VALUES, Origin, Origins
 from ...deploy.images.preprocess import Preprocess
 from ...errors import ConvertError, ReadError
 from ...proto import NetDef
@@ -27,11 +28,23 @@ _MEAN = re.compile(rf"mean(?:_value)?s?\s*[:=]?\s*\[?\s*{_NUMBER}(?:\s*,\s*{_NUM
 RELEASED_RESIZE, RELEASED_SIZE, RELEASED_MEAN = 256, 224, (104.0, 117.0, 123.0)
 
 
-def settled(net: NetDef, graph: Graph, released: bool, asked: Mapping[str, Any]) -> Preprocess | None:
-    """What the files state, completed by what is known of a release, overruled by what a person asks for.
+@dataclass(frozen=True)
+class Resolved:
+    """What pictures go through, and where each value of it comes from."""
+
+    preprocess: Preprocess
+    origins: Origins
+
+
+def resolve(
+    net: NetDef, graph: Graph, release: str | None, asked: Mapping[str, Any], alike: str | None = None
+) -> Resolved | None:
+    """What the files state, completed by what is known of a release, overruled by what the user asks for.
 
     `asked` holds None for what was not asked: resize, crop, mean (numbers or a mean.binaryproto), scale, resample,
-    color. Raises ConvertError where something is asked for, but the network has no image input.
+    color. `release` names the release that the caffemodel is; `alike` one of the same structure and other weights,
+    whose preprocessing is offered, not assumed. Raises ConvertError where something is asked for, but the network has
+    no image input.
     """
     found = stated(net, graph)
     given = {key: value for key, value in asked.items() if value is not None}
@@ -39,37 +52,60 @@ def settled(net: NetDef, graph: Graph, released: bool, asked: Mapping[str, Any])
         if given:
             raise ConvertError(f"--{', --'.join(given)}: only for a network with one image input of 1 or 3 channels")
         return None
-    if released:
-        shorter = round(RELEASED_RESIZE * max(found.size) / RELEASED_SIZE)
-        found = replace(found, resize=shorter, mean=found.mean or RELEASED_MEAN)
-    crop = given.pop("crop", None)
-    if crop is not None and found.size != (crop, crop):
-        raise ConvertError(
-            f"--crop {crop}: the network takes {times(found.size)}, so that is what is cropped; leave --crop out, or "
-            f"give --size {crop} too, for a network that works at that size"
-        )
+    preprocess, origins = found.preprocess, found.origins
+    if release:
+        preprocess = replace(preprocess, resize=_shorter(preprocess), mean=preprocess.mean or RELEASED_MEAN)
+        origins = origins.said(VALUES, f"what {release} was published with")
+    elif alike and origins.doubtful:
+        offer = f"--mean {','.join(f'{value:g}' for value in RELEASED_MEAN)} --resize {_shorter(preprocess)}"
+        origins = replace(origins, offers=(*origins.offers, f"{offer} (what {alike} was published with)"))
     if isinstance(given.get("mean"), Path):
-        given["mean"] = channel_means(given["mean"], found.channels)
-    return replace(found, **given)
+        given["mean"] = channel_means(given["mean"], preprocess.channels)
+    preprocess = preprocess.overruled(given)
+    for name in given:
+        origins = origins.said(["resize"] if name == "crop" else [name], f"--{name}")
+    return Resolved(preprocess, origins)
 
 
-def stated(net: NetDef, graph: Graph) -> Preprocess | None:
+def stated(net: NetDef, graph: Graph) -> Resolved | None:
     """The preprocessing that the prototxt states, for a network with one image input; None for any other network.
 
-    Raises ConvertError where a mean or scale that it states is not finite.
+    A comment's mean is taken, for that is how the SENet authors published theirs, but not as known. Raises ConvertError
+    where a mean or scale that it states is not finite.
     """
     shape = graph.shapes[graph.inputs[0]]
     if len(graph.inputs) != 1 or len(shape) != 4 or shape[1] not in (1, 3):
         return None
-    found = Preprocess(size=(shape[2], shape[3]), channels=shape[1])
-    params = transform(net)
-    mean = tuple(params.get("mean_value", ())) or _comment(net)
-    if len(mean) not in (1, shape[1]):
+    name, params = Path(net.source).name, transform(net)
+    values = {
+        "mean": Origin(False, "nothing states one"),
+        "scale": Origin(False, "Caffe's default"),
+        "color": Origin(False, "as Caffe's own tools read pictures"),
+        "resize": Origin(False, "nothing states a resize"),
+        "resample": Origin(False, "as Caffe's own tools resize"),
+    }
+    offers: tuple[str, ...] = ()
+    mean = tuple(params.get("mean_value", ()))
+    if params:
+        known = Origin(True, f"transform_param in {name}")
+        values |= {"mean": known, "scale": known, "color": known}
+    if "mean_file" in params:
+        values["mean"] = Origin(False, f"transform_param in {name} names {params['mean_file']}")
+        offers = (f"--mean {params['mean_file']}, the file that it names",)
+    elif not params and (mean := _comment(net)):
+        values["mean"] = Origin(False, f"a comment in {name}")
+    if len(mean) not in (0, 1, shape[1]):
+        values["mean"] = Origin(False, f"{values['mean'].source} gives {len(mean)} values for {shape[1]} channels")
         mean = ()
     try:
-        return replace(found, mean=mean, scale=params.get("scale", 1.0))
+        found = Preprocess(size=(shape[2], shape[3]), channels=shape[1], mean=mean, scale=params.get("scale", 1.0))
     except ConvertError as fault:
         raise ConvertError(f"{net.source}: {fault}") from fault
+    return Resolved(found, Origins(values, offers))
+
+
+def _shorter(preprocess: Preprocess) -> int:
+    return round(RELEASED_RESIZE * max(preprocess.size) / RELEASED_SIZE)
 
 
 def channel_means(path: Path, channels: int) -> tuple[float, ...]:

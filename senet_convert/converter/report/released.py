@@ -19,6 +19,7 @@ from threading import Thread
 from ...files import require_file
 
 CHUNK = 1 << 20
+CLASSES = 1000  # of every release
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ def releases() -> tuple[Release, ...]:
         )
         for row in csv.DictReader(text.splitlines())
     )
+
+
+def alike(parameters: int, classifier: int, classes: int) -> Release | None:
+    """The release of the same structure: as many learnable parameters, the classifier's for other classes apart.
+
+    `parameters` are all of a network's, `classifier` those of its last layer.
+    """
+    features = classifier // classes
+    trunk = parameters - classifier
+    return next((one for one in releases() if one.learnable_parameters == trunk + CLASSES * features), None)
 
 
 @dataclass(frozen=True)

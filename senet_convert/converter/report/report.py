@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 import torch
 
-from ...deploy.images.preprocess import Preprocess
+from ...deploy.images.origins import KEY
 from ...deploy.labels.classes import Classes
 from ...version import __version__
 from ..check.compare import Check
@@ -26,6 +26,7 @@ from ..check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_F
 from ..check.written_weights import Landed
 from ..export.onnx import OnnxModel
 from ..graph.graph import Graph, Node
+from ..metadata.preprocessing import Resolved
 from . import page
 from .released import Release, Source
 
@@ -33,7 +34,7 @@ REPORT_VERSION = 1
 PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"
 
 
-def metadata(sources: Sequence[Source], loaded: Any, preprocess: Preprocess | None, classes: Classes) -> dict[str, str]:
+def metadata(sources: Sequence[Source], loaded: Any, resolved: Resolved | None, classes: Classes) -> dict[str, str]:
     """What the ONNX file carries for serving and for audits: strings, JSON where there is structure."""
     found = {
         "senet_convert.version": __version__,
@@ -41,15 +42,16 @@ def metadata(sources: Sequence[Source], loaded: Any, preprocess: Preprocess | No
         "architecture": loaded.match.summary if loaded.match else "",
         **classes.metadata(),
     }
-    if preprocess is not None:
-        found["preprocess"] = preprocess.to_json()
+    if resolved is not None:
+        found["preprocess"] = resolved.preprocess.to_json()
+        found[KEY] = resolved.origins.to_json()
     return found
 
 
 def make(
     sources: Sequence[Source],
     loaded: Any,
-    preprocess: Preprocess | None,
+    resolved: Resolved | None,
     classes: Classes,
     model: OnnxModel,
     check: Check | None,
@@ -75,7 +77,8 @@ def make(
             "family": loaded.match.family if loaded.match else None,
             "architecture": loaded.match.summary if loaded.match else "a graph of no known SE family",
         },
-        "preprocess": json.loads(preprocess.to_json()) if preprocess else None,
+        "preprocess": json.loads(resolved.preprocess.to_json()) if resolved else None,
+        "preprocess_origins": resolved.origins.to_dict() if resolved else None,
         "classes": {"order": classes.order, "labels": list(classes.labels), "wnids": list(classes.wnids)},
         "onnx": {
             "opset": model.definition.opset_import[0].version,

@@ -25,6 +25,7 @@ COLORS = ("bgr", "rgb")
 BLOB, IMAGE = "blob", "image"
 INPUTS = (BLOB, IMAGE)
 LARGEST = float(np.finfo(np.float32).max)
+SQUASH = 0  # asked for as `resize`: to the input's size, without regard to the aspect
 MOST_PIXELS = 1 << 27  # of a picture before the crop: 400 MB; lines of a pixel's width would take all memory
 
 
@@ -140,6 +141,28 @@ class Preprocess:
         ordered = pixels[:, :, :, ::-1] if self.color == "bgr" else pixels
         values = ordered.astype(np.float32) - np.asarray(self.mean or (0.0,), np.float32)
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2) * np.float32(self.scale))
+
+    def overruled(self, asked: Mapping[str, Any]) -> Preprocess:
+        """With what the user asks for: mean, scale, color, resize (SQUASH for none), resample, crop; None is not asked.
+
+        Raises ConvertError for a crop of another size than the input's, and for what the file itself does.
+        """
+        given = {name: value for name, value in asked.items() if value is not None}
+        crop = given.pop("crop", None)
+        if crop is not None and self.size != (crop, crop):
+            takes = "x".join(map(str, self.size))
+            raise ConvertError(
+                f"--crop {crop}: the network takes {takes}, so that is what is cropped; leave --crop out, or convert "
+                f"it with --size {crop}, for a network that works at that size"
+            )
+        inside = {"mean", "scale", "color"} if self.input == IMAGE else set()
+        inside |= {"resize", "resample"} if self.any_size else set()
+        held = [f"--{name}" for name in given if name in inside]
+        if held:
+            raise ConvertError(f"{', '.join(held)}: the model does that itself; convert it again with that")
+        if given.get("resize") == SQUASH:
+            given["resize"] = None
+        return replace(self, **given)
 
     def outside(self) -> Preprocess:
         """The same arithmetic, no part of it in the file: how the network itself is fed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import exp, lgamma, log, log1p
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..labels.classes import Classes
 from ..model import best
 
 TOP = 5  # classes that are kept of each picture
+CHANCE = 0.01  # a probability below which something is no accident
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,14 @@ class Tally:
         """In %."""
         return 100 * self.top5_wrong / self.images
 
+    @property
+    def by_chance(self) -> float:
+        """The share of pictures that would be right if predictions had nothing to do with labels (Cohen, 1960)."""
+        predicted = Counter({label: count - self._wrong1[label] for label, count in self._seen.items()})
+        for (_, taken), count in self._taken.items():
+            predicted[taken] += count
+        return sum(count * predicted[label] for label, count in self._seen.items()) / self.images**2
+
     def per_class(self, classes: Classes) -> list[dict[str, Any]]:
         """Each class that occurred, worst first: {"index", "label", "wnid"?, "images", "top1_error", "top5_error"}."""
         rows = [
@@ -101,3 +111,27 @@ class Tally:
             }
             for (true, predicted), count in common
         ]
+
+
+def no_better_than_chance(tally: Tally) -> bool:
+    """Are so few pictures right that guessing would have done as well, and too many wrong for it to be bad luck?
+
+    Two binomial tails: as many right by chance alone are likelier than CHANCE, and as few right by a network that knows
+    every second picture are not.
+    """
+    right = tally.images - tally.top1_wrong
+    guessed = 1 - _at_most(right - 1, tally.images, tally.by_chance)
+    return guessed > CHANCE and _at_most(right, tally.images, 0.5) < CHANCE
+
+
+def _at_most(successes: int, trials: int, share: float) -> float:
+    """The probability of at most so many successes, each of `share`."""
+    if successes < 0:
+        return 0.0
+    if share in (0, 1):
+        return 1.0 if share == 0 or successes >= trials else 0.0
+    terms = (
+        lgamma(trials + 1) - lgamma(k + 1) - lgamma(trials - k + 1) + k * log(share) + (trials - k) * log1p(-share)
+        for k in range(successes + 1)
+    )
+    return min(1.0, sum(exp(term) for term in terms))

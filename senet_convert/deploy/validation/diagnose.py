@@ -29,6 +29,10 @@ IMAGENET_MEAN = (104.0, 117.0, 123.0)  # B, G, R
 SCALES = (1.0, 1 / 255, 1 / 127.5, 0.017)  # as the bytes are; 0..1; -1..1; about the deviation of ImageNet's pixels
 MARGINS = (8 / 7, 9 / 8, 1.0, 5 / 4)  # shorter side before the crop, by the crop's: 8/7 is 256 for 224
 PER_CLASS = 10  # pictures of each class, on average, from which a renumbering can be learned
+LEFT = (
+    "What is left, the commonest first: labels of another list than the network was trained on; a mean of its own; "
+    "weights that were never trained, or of another network; other classes than these."
+)
 SIGMAS = 1.64  # of an improvement: chance alone brings it in one case of twenty
 
 Ints = NDArray[np.int64]
@@ -75,7 +79,7 @@ class Diagnosis:
         if not self.steps:
             return (
                 f"None of the {len(self.tried)} classic faults that were tried explains it: no change makes the top-1 "
-                f"error on {self.images} images (now {self.top1_error:.1f} %) clearly smaller."
+                f"error on {self.images} images (now {self.top1_error:.1f} %) clearly smaller. {LEFT}"
             )
         faults = "; and ".join(step.fault for step in self.steps)
         remedies = "; ".join(dict.fromkeys(step.remedy for step in self.steps))

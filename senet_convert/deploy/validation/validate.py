@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -18,7 +19,7 @@ from ..images.imagesets import ImageSet
 from ..images.loader import Item, Loaded, load
 from ..model import Model
 from ..runtime.cores import usable_cores
-from .accuracy import Judged, Tally, judge
+from .accuracy import Judged, Tally, judge, no_better_than_chance
 from .comparison import Agreement
 from .diagnose import Diagnosis, diagnose
 from .journal import Journal, fingerprint
@@ -71,7 +72,7 @@ class Outcome:
     """What a validation found. `seconds` are those of this run, `computed` the pictures judged in it.
 
     `agreement` holds every engine beside the model, where there were others. `undiagnosed` says why there is no
-    diagnosis although there should be one.
+    diagnosis although there should be one. `guessed`: guessing would have done as well.
     """
 
     model: Model
@@ -83,6 +84,7 @@ class Outcome:
     diagnosis: Diagnosis | None = field(default=None)
     agreement: Agreement | None = field(default=None)
     undiagnosed: str | None = None
+    guessed: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As data for JSON; docs/validate.md describes the keys."""
@@ -92,6 +94,8 @@ class Outcome:
             "engine": self.model.engine,
             "provider": self.model.provider,
             "crops": 10 if self.model.preprocess.ten_crop else 1,
+            "preprocess": json.loads(self.model.preprocess.to_json()),
+            "preprocess_origins": self.model.origins.to_dict() if self.model.origins else None,
             "class_order": classes.order,
             "labels_read_as": self.truth,
             "images": tally.images,
@@ -106,6 +110,7 @@ class Outcome:
             "expected": _expected(self.verdict),
             "diagnosis": self.diagnosis.plain() if self.diagnosis else None,
             "undiagnosed": self.undiagnosed,
+            "no_better_than_chance": self.guessed,
             **(self.agreement.plain() if self.agreement else {"engines": [], "agreement": []}),
             "per_class": tally.per_class(classes),
             "confusions": tally.confusions(classes),
@@ -135,13 +140,14 @@ def validate(
     verdict = _verdict(model, tally, wishes, images.part)
     found = undiagnosed = None
     high = verdict is not None and tally.top1_error > verdict.expected + verdict.slack
-    if wishes.sample and (high or wishes.always):
+    guessed = no_better_than_chance(tally)
+    if wishes.sample and (high or guessed or wishes.always):
         single = model.with_preprocess(replace(model.preprocess, ten_crop=False))
         try:
             found = diagnose(single, images.limited(wishes.sample).items, verdict.expected if verdict else None)
         except ConvertError as fault:  # what was measured stands
             undiagnosed = str(fault)
-    return Outcome(model, images.truth, tally, seconds, computed, verdict, found, agreement, undiagnosed)
+    return Outcome(model, images.truth, tally, seconds, computed, verdict, found, agreement, undiagnosed, guessed)
 
 
 @dataclass(frozen=True)

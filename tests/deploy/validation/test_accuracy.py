@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from senet_convert.deploy.labels.classes import Classes
-from senet_convert.deploy.validation.accuracy import Judged, Tally, judge
+from senet_convert.deploy.validation.accuracy import Judged, Tally, judge, no_better_than_chance
 
 NAMES = Classes(tuple("abcdefgh"))
 
@@ -56,3 +56,27 @@ def test_equals_stand_in_the_order_of_the_classes() -> None:
     assert [row["label"] for row in tally.per_class(NAMES)] == ["a", "c", "f"]
     mistakes = [(row["true"]["label"], row["predicted"]["label"]) for row in tally.confusions(NAMES)]
     assert mistakes == [("a", "g"), ("c", "d"), ("c", "h"), ("f", "b")]
+
+
+def tallied(pairs: list[tuple[int, int]]) -> Tally:
+    tally = Tally()
+    for label, predicted in pairs:
+        tally.add(judged(label, predicted))
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("pairs", "guessed"),
+    [
+        ([(k % 10, (k * 7 + k // 10) % 10) for k in range(500)], True),  # every answer with every label: one of ten
+        ([(k % 10, 3) for k in range(500)], True),  # always the same
+        ([(k % 10, (k + 1) % 10) for k in range(500)], True),  # numbered otherwise: none is right
+        ([(k % 10, k % 10 if k % 4 == 0 else 3) for k in range(500)], False),  # 32 % right: poor, and no accident
+        ([(k % 10, k % 10) for k in range(500)], False),
+        ([(0, 0)] * 500, False),  # one class, and all of it right
+        ([(0, 1), (1, 2), (2, 3)], False),  # three wrong ones tell nothing
+        ([(k, (k + 1) % 8) for k in range(8)], True),
+    ],
+)
+def test_what_guessing_does_as_well_is_told(pairs: list[tuple[int, int]], guessed: bool) -> None:
+    assert no_better_than_chance(tallied(pairs)) is guessed

@@ -169,7 +169,22 @@ def test_a_high_error_is_diagnosed(fed: Callable[..., Model], images: ImageSet) 
     assert found.plain()["undiagnosed"] is None
     assert found.plain()["diagnosis"]["steps"][0]["kind"] == "color"
     assert validate(fed(color="rgb"), images, Wishes(expect_top1=3.6, sample=0)).diagnosis is None
-    assert validate(fed(color="rgb"), images).diagnosis is None
+    assert validate(fed(color="rgb"), images, Wishes(sample=0)).diagnosis is None
+    assert validate(fed(resize=32), images).diagnosis is None, "nothing is expected, and it is no guessing"
+
+
+def test_an_error_like_chance_is_diagnosed_without_being_asked(
+    model: Model, images: ImageSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = replace(images, items=tuple(replace(item, label=(item.label + 1) % 10) for item in images.items))
+    found = validate(model, moved.limited(100), Wishes(sample=100))
+    assert (found.verdict, found.guessed) == (None, True)
+    assert found.diagnosis is not None
+    assert found.diagnosis.steps[0].kind == "labels"
+    assert found.plain()["no_better_than_chance"] is True
+    print_outcome(found, 0)
+    assert "the top-1 error is no better than chance" in capsys.readouterr().out
+    assert validate(model, images.limited(100)).guessed is False
 
 
 def test_what_cannot_be_diagnosed_is_measured_still(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import layer_table, plot
@@ -211,8 +211,21 @@ def _preprocess(report: Report) -> Html | None:
             ("Mean, subtracted first", f"{mean} (of 255)" if mean else "none is stated"),
             ("Scale, multiplied afterwards", f"{found['scale']:g}"),
             ("Done by model.onnx itself", _inside(found)),
+            *_origins(report["preprocess_origins"]),
         )
     )
+
+
+def _origins(origins: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Where the values come from: first what is known, then what is assumed, and what is offered in its place."""
+    if not origins:
+        return
+    for known, title in ((True, "Known"), (False, "Assumed")):
+        values = [f"{one['value']}: {one['source']}" for one in origins["values"] if one["known"] is known]
+        if values:
+            yield title, "; ".join(values)
+    if origins["offers"]:
+        yield "Offered in its place", "; ".join(origins["offers"])
 
 
 def _inside(preprocess: Mapping[str, Any]) -> str | None:

@@ -66,6 +66,7 @@ class Answer:
             "model": self.served.name,
             "version": self.served.version,
             "class_order": classifier.classes.order,
+            "assumed": list(classifier.origins.assumed) if classifier.origins else None,
             "images": [one.plain(classifier, top) for one in self.found],
             "milliseconds": {
                 "prepare": 1000 * max(one.prepared for one in self.found),

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from ...images.origins import described
 from .. import context
 from ..errors import BAD, FAULT, LATE, NO_IMAGE, UNKNOWN, WRONG_TYPE, RequestError
 from ..gates.gates import CLOSED
@@ -140,6 +141,8 @@ async def _described(state: ServerState, name: str, versions: Sequence[Served]) 
         "classes": classifier.outputs,
         "class_order": classifier.classes.order,
         "size": list(classifier.preprocess.size),
+        "preprocessing": described(classifier.preprocess, classifier.origins),
+        "assumed": list(classifier.origins.assumed) if classifier.origins else None,
         "gates": await state.gates.available(served),
     }
 

@@ -12,6 +12,11 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number"}
 _SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _CHOICE = {"model": _WORD, "version": _WORD}
+ASSUMED: Schema = {
+    "type": ["array", "null"],
+    "items": {"type": "string"},
+    "description": "values of the preprocessing that nothing states; null where the model does not say",
+}
 _SIZE: Schema = {"type": "array", "items": _COUNT, "description": "height and width"}
 
 SEVERAL: Schema = fields({"image": items(BYTES)}, {**_CHOICE, "top": TOP})
@@ -23,6 +28,7 @@ CLASSIFIED = Named(
         {
             **_CHOICE,
             "class_order": {"type": "string", "description": "how the classes are numbered, in words"},
+            "assumed": ASSUMED,
             "images": items(
                 fields(
                     {
@@ -83,6 +89,8 @@ MODELS = Named(
                     {
                         "classes": _COUNT,
                         "class_order": _WORD,
+                        "preprocessing": _WORD,
+                        "assumed": ASSUMED,
                         "size": _SIZE,
                         "gates": {"type": "boolean", "description": "can /v1/gates be asked?"},
                         "reason": {"type": "string", "description": "why it takes no pictures"},

@@ -45,5 +45,5 @@ def _packaged(file: str) -> bytes:
     """Without importing the package, which would read all of its nine megabytes."""
     spec = find_spec("offapi")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the page /docs needs the package 'offapi': pip install 'senet-convert[serve]'")
+        raise ModuleNotFoundError("no module named 'offapi', which the extra 'serve' brings", name="offapi")
     return Path(spec.submodule_search_locations[0], file).read_bytes()

@@ -168,7 +168,7 @@ async def _models(request: Request) -> Response:
 async def _model(request: Request) -> Response:
     repository, which = _state(request).repository, _which(request)
     found = metadata.model(repository, *which)
-    parameters = encoded_pictures.parameters(repository.get(*which).served)
+    parameters = metadata.parameters(repository.get(*which).served)
     return JSONResponse(found | ({"parameters": parameters} if parameters else {}))
 
 

@@ -73,9 +73,9 @@ def config(repository: Repository, name: str, version: str = "") -> Json:
         "default_model_filename": served.file.name,
         "model_transaction_policy": {"decoupled": False},
     }
-    parameters = encoded_pictures.parameters(served)
-    if parameters:
-        found["parameters"] = {key: {"string_value": value} for key, value in parameters.items()}
+    given = parameters(served)
+    if given:
+        found["parameters"] = {key: {"string_value": value} for key, value in given.items()}
     if served.batched:
         found["dynamic_batching"] = {
             "preferred_batch_size": [size for size in served.sessions[0].buckets if size <= served.max_batch],
@@ -105,6 +105,17 @@ def statistics(repository: Repository, name: str = "", version: str = "") -> Jso
 def index(repository: Repository, ready: bool = False) -> list[Json]:
     """Every version that is known, or only those that answer: name, version, state, reason."""
     return [dict(entry) for entry in repository.index() if entry["state"] == READY or not ready]
+
+
+def parameters(served: Served) -> dict[str, str]:
+    """What the protocol has no field for: which input takes encoded pictures; what pictures must have gone through
+    before they are an input, and which of that nothing states."""
+    found = encoded_pictures.parameters(served)
+    if served.classifier is None:
+        return found
+    origins = served.classifier.origins
+    assumed = ",".join(origins.assumed) or "nothing" if origins else "not recorded"
+    return {**found, "preprocess": served.classifier.preprocess.to_json(), "preprocess_assumed": assumed}
 
 
 def _tensor(spec: Spec) -> Json:

@@ -251,6 +251,9 @@ def test_models_for_the_page(bundle: Path, tmp_path: Path) -> None:
             "classes": 10,
             "class_order": "as the labels given",
             "size": [32, 32],
+            "preprocessing": "pictures are cropped to 32x32 from a shorter side of 36; the mean 171, 86, 94 is "
+            "subtracted; BGR; resized as by OpenCV (assumed: mean, scale, color, resample)",
+            "assumed": ["mean", "scale", "color", "resample"],
             "gates": True,
         }
         refused = await client.post(f"{CLASSIFY}?model=root", content=encoded(9, 9), headers=PNG)

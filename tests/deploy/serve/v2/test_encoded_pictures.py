@@ -131,12 +131,16 @@ def live(bundle: Path) -> Iterator[Live]:
 
 def test_metadata_tell_of_it(ask: Ask, live: Live) -> None:
     _, answer = ask(None, "/v2/models/digits")
-    assert answer["parameters"] == {"encoded_pictures": "data"}
+    told = answer["parameters"]
+    assert told["encoded_pictures"] == "data"
+    assert json.loads(told["preprocess"])["mean"] == [171, 86, 94]
+    assert told["preprocess_assumed"] == "mean,scale,color,resample"
     assert "parameters" not in ask(None, "/v2/models/plus")[1]
-    assert ask(None, "/v2/models/digits/config")[1]["parameters"] == {"encoded_pictures": {"string_value": "data"}}
+    config = ask(None, "/v2/models/digits/config")[1]
+    assert {key: value["string_value"] for key, value in config["parameters"].items()} == told
     with live.stub() as stub:
-        config = stub.ModelConfig(pb.ModelConfigRequest(name="digits"), timeout=20).config
-    assert config.parameters["encoded_pictures"].string_value == "data"
+        message = stub.ModelConfig(pb.ModelConfigRequest(name="digits"), timeout=20).config
+    assert {key: value.string_value for key, value in message.parameters.items()} == told
 
 
 @pytest.mark.parametrize(
