@@ -36,12 +36,15 @@ def load(
     stages: Sequence[str] = (),
     level: int = 0,
 ) -> nn.Module:
-    """The network of a caffemodel as a torch module with its weights, float32, in evaluation mode.
+    """The network of a caffemodel, or of a bundle, as a torch module with its weights, float32, in evaluation mode.
 
     SE-ResNet, SE-ResNeXt, SENet and SE-BN-Inception become readable modules that give logits (N, classes); any other
     network becomes a generic module that gives the network's outputs. Without `prototxt`, the one beside the caffemodel
     is used (same stem, or deploy.prototxt), or else the definition in the caffemodel itself, which is also meant where
     `prototxt` is the caffemodel.
+
+    The module has `preprocess`, which makes its input of PIL pictures or arrays (None where it takes no pictures), and
+    `class_names` (empty where they are not known).
 
     `input_shapes` gives shapes of inputs that the files leave open, by name; `phase`, `stages` and `level` choose among
     the layers of a training net, as Caffe does.
@@ -49,18 +52,16 @@ def load(
     What is strange but no error, such as weights that are NaN or of no use, is told by `warnings.warn`. Raises
     ConvertError: the files cannot be read, or do not fit each other; ImportError where torch is not installed.
     """
+    if phase not in ("TEST", "TRAIN"):
+        raise ConvertError(f"phase '{phase}': a network is built for TEST or for TRAIN")
     try:
-        from .converter.graph.draft import Options
-        from .converter.network import load as load_network
-        from .proto import State
+        from .converter.load import load as load_network
     except ModuleNotFoundError as lacking:
         raise ImportError(f"senet_convert.load: {extras.lacking(lacking.name)}", name=lacking.name) from lacking
 
-    if phase not in ("TEST", "TRAIN"):
-        raise ConvertError(f"phase '{phase}': a network is built for TEST or for TRAIN")
     shapes: dict[str | None, tuple[int, ...]] = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-    options = Options(State(phase, level, tuple(stages)), shapes)
-    loaded = load_network(Path(caffemodel), Path(prototxt) if prototxt is not None else None, options)
-    for warning in loaded.graph.warnings:
+    given = Path(prototxt) if prototxt is not None else None
+    module, told = load_network(Path(caffemodel), given, shapes, (phase, level, tuple(stages)))
+    for warning in told:
         warnings.warn(warning, stacklevel=2)
-    return loaded.module
+    return module

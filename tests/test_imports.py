@@ -43,7 +43,11 @@ CONVERTER: Mapping[str, frozenset[str]] = {
     ),
     "converter.caffe": frozenset({"bundle", "proto", "converter.layers", "converter.graph", "converter.runner"})
     | frozenset({"converter.state_dict", "converter.families", "converter.metadata", "converter.check"}),
-    "converter.inspect": frozenset({"bundle", "proto", "converter"}),
+    "converter.from_bundle": frozenset({"bundle", "deploy.images", "deploy.labels", "proto", "converter.layers"})
+    | frozenset({"converter.graph", "converter.metadata", "converter.network", "converter.caffe"}),
+    "converter.pictures": frozenset({"converter.metadata", "deploy.images", "deploy.labels"}),
+    "converter.load": frozenset({"proto", "converter"}),
+    "converter.inspect": frozenset({"bundle", "proto", "converter", "deploy.images"}),
     "converter.engines": frozenset({"bundle", "proto", "converter", "deploy"}),
     "converter.convert": frozenset({"bundle", "proto", "converter", "deploy"}),
 }

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from .. import bundle
-from .shared.inputs import CAFFEMODEL, FILE, REFERENCE
+from ..errors import ConvertError
+from .shared.inputs import FILE, REFERENCE, SOURCE
 from .shared.messages import progress_on_stderr, summary, warn
 from .shared.options import network, options, stated_preprocessing, strict, talk
 from .shared.outputs import results
@@ -19,8 +20,14 @@ from .shared.refusals import refusals
 
 
 @click.command("convert")
-@click.argument("caffemodel", type=CAFFEMODEL)
+@click.argument("caffemodel", type=SOURCE)
 @network
+@click.option(
+    "--weights",
+    type=FILE,
+    help="With a folder that senet-convert wrote in the caffemodel's place: tuned weights of its PyTorch net, "
+    "safetensors or a state_dict by torch.save. Preprocessing and labels are kept.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: the model's stem beside it."
 )
@@ -74,14 +81,20 @@ from .shared.refusals import refusals
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @talk
 def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
-    """Convert CAFFEMODEL to a folder with ONNX model, PyTorch weights and report."""
-    folder = given["output"] or caffemodel.parent / caffemodel.stem
+    """Convert CAFFEMODEL to a folder with ONNX model, PyTorch weights and report.
+
+    In its place, a folder that senet-convert wrote is converted again, with --weights from tuned weights.
+    """
     with refusals(verbose):
+        folder = given["output"] or _beside(caffemodel, given["weights"])
+        from_bundle = caffemodel.is_dir()
+        if from_bundle and not given["weights"]:
+            raise ConvertError(f"{caffemodel}: it is a bundle already; tuned weights for it are given with --weights")
         bundle.refuse_taken(folder, given["force"])  # before torch is imported, which takes seconds
         from ..converter import convert as room
         from ..converter.network import prototxt_of
 
-        _require_sense(given)
+        _require_sense(given, from_bundle)
         names = tuple(name.strip() for name in (given["outputs"] or "").split(",") if name.strip())
         wishes = room.Wishes(
             options=options(given),
@@ -89,8 +102,12 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
             any_size=given["input_size"] == "any",
             **{key: given[key] for key in _PASSED_ON},
         )
-        with progress_on_stderr(quiet) as progress, prototxt_of(caffemodel, given["prototxt"]) as prototxt:
-            result = room.convert(caffemodel, prototxt, folder, wishes, progress)
+        with progress_on_stderr(quiet) as progress:
+            if from_bundle:
+                result = room.convert_bundle(caffemodel, given["weights"], folder, wishes, progress)
+            else:
+                with prototxt_of(caffemodel, given["prototxt"]) as prototxt:
+                    result = room.convert(caffemodel, prototxt, folder, wishes, progress)
         if not quiet:
             warn(result.warnings)
         if as_json:
@@ -102,8 +119,19 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
             click.echo(f"senet-convert: {result.failure}", err=True)
 
 
-def _require_sense(given: Mapping[str, Any]) -> None:
+def _beside(source: Path, weights: Path | None) -> Path:
+    """Where the bundle goes by default: beside what has the weights, by its stem."""
+    named = weights or source
+    return named.parent / named.stem
+
+
+def _require_sense(given: Mapping[str, Any], from_bundle: bool) -> None:
     """Raise UsageError for options that cannot be followed, or not together."""
+    if given["weights"] and not from_bundle:
+        raise click.UsageError("--weights is for a folder that senet-convert wrote, in the caffemodel's place")
+    for name in ("prototxt", "shapes", "stages") if from_bundle else ():
+        if given[name]:
+            raise click.UsageError("a folder that senet-convert wrote has the network's definition; leave it away")
     from ..converter.convert import opset_fault
 
     fault = opset_fault(given["opset"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .shared.inputs import NETWORK
+from .shared.inputs import ANY_NETWORK
 from .shared.messages import progress_on_stderr, warn
 from .shared.options import network, options, talk
 from .shared.outputs import results
@@ -16,12 +16,12 @@ from .shared.refusals import refusals
 
 
 @click.command("inspect")
-@click.argument("file", type=NETWORK)
+@click.argument("file", type=ANY_NETWORK)
 @network
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @talk
 def command(file: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
-    """Show layers, shapes, parameters and multiply-accumulates of FILE: a caffemodel or a prototxt."""
+    """Show layers, shapes, parameters and multiply-accumulates of FILE: a caffemodel, a prototxt, or a bundle."""
     with refusals(verbose):
         from ..converter import inspect as room
 

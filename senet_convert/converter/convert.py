@@ -21,6 +21,7 @@ from .check.compare import Check, Subject, compare
 from .check.inputs import Trial
 from .check.written_weights import Landed
 from .export import image_input, onnx
+from .from_bundle import open_bundle
 from .graph.draft import Options
 from .graph.graph import Graph
 from .metadata import class_order, preprocessing
@@ -28,7 +29,7 @@ from .metadata.class_names import class_names
 from .metadata.preprocessing import Resolved
 from .network import Loaded, read, realise
 from .report import conversion_options, report
-from .report.released import Release, alike, identifying
+from .report.released import Source, alike, identifying
 from .runner import GraphModule, lower
 from .state_dict import write_state
 
@@ -61,6 +62,11 @@ class Wishes:
     input: str = BLOB  # what the ONNX file takes: BLOB, or IMAGE for pictures as uint8
     any_size: bool = False  # with IMAGE: single pictures of any size, resized and cropped by the file
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What is asked of it; None for what is not."""
+        return {name: getattr(self, name) for name in ("resize", "crop", "mean", "scale", "resample", "color")}
+
 
 @dataclass(frozen=True)
 class Result:
@@ -73,6 +79,20 @@ class Result:
     failure: str | None = None
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What is converted: `path` is what messages name, `files` what was read, `said` how the network was asked for."""
+
+    path: Path
+    files: Sequence[Source]
+    loaded: Loaded
+    resolved: Resolved | None
+    classes: Classes
+    said: Mapping[str, Any]
+    tuned_from: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
 def convert(
     caffemodel: Path, prototxt: Path | None, folder: Path, wishes: Wishes, progress: Callable[[str], None]
 ) -> Result:
@@ -80,31 +100,75 @@ def convert(
 
     `progress` is told in a few words what happens next.
     """
-    require_utf8(folder)
-    bundle.refuse_taken(folder, wishes.force)
-    fault = opset_fault(wishes.opset)
-    if fault:
-        raise ConvertError(f"--opset: {fault}")
+    _refuse_early(folder, wishes)
     sources = [identifying(caffemodel, "caffemodel")]
     if prototxt:
         sources.append(identifying(prototxt, "prototxt"))
     progress(f"reading {caffemodel.name}" + (f" and {prototxt.name}" if prototxt else ""))
     loaded = realise(*read(caffemodel, prototxt, wishes.options, wishes.size, wishes.outputs))
-    digests = [source() for source in sources]
-    release = next((source.release for source in digests if source.release), None)
-    resolved = _preprocess(loaded, release, wishes)
+    files = [source() for source in sources]
+    release = next((source.release for source in files if source.release), None)
+    alike = _alike(loaded) if release is None else None
+    resolved = preprocessing.resolve(
+        loaded.net, loaded.graph, release.name if release else None, wishes.preprocessing, alike
+    )
+    classes = class_names(loaded.graph, release is not None, wishes.labels)
+    said = conversion_options.plain(wishes.options, wishes.size, loaded.graph)
+    return _converted(_Subject(caffemodel, files, loaded, resolved, classes, said), folder, wishes, progress)
+
+
+def convert_bundle(
+    source: Path, weights: Path | None, folder: Path, wishes: Wishes, progress: Callable[[str], None]
+) -> Result:
+    """The same for a bundle with `weights` in the place of its own: preprocessing and labels are its, unless asked.
+
+    The report says what was tuned from what. Raises ConvertError, with nothing written.
+    """
+    _refuse_early(folder, wishes)
+    for name in ("size", "outputs"):
+        if getattr(wishes, name):
+            raise ConvertError(
+                f"--{name}: {source} is a bundle, whose network is as it is; convert the original with that"
+            )
+    progress(f"reading {source.name}" + (f" and {weights.name}" if weights else ""))
+    opened = open_bundle(source, weights, wishes.options)
+    files = [identifying(opened.weights, "weights")(), identifying(opened.definition, "prototxt")()]
+    resolved = opened.resolved.overruled(wishes.preprocessing) if opened.resolved else None
+    classes = class_names(opened.loaded.graph, False, wishes.labels) if wishes.labels else opened.classes
+    origin = {"bundle": source.name, **{key: opened.report.get(key) for key in ("created", "sources", "release")}}
+    said = opened.report.get("options") or conversion_options.plain(wishes.options, None, opened.loaded.graph)
+    subject = _Subject(opened.weights, files, opened.loaded, resolved, classes, said, origin, opened.warnings)
+    kept = opened.resolved.preprocess if opened.resolved else None
+    if kept and wishes.input == BLOB:
+        wishes = replace(wishes, input=kept.input, any_size=kept.any_size)
+    return _converted(subject, folder, wishes, progress)
+
+
+def _refuse_early(folder: Path, wishes: Wishes) -> None:
+    require_utf8(folder)
+    bundle.refuse_taken(folder, wishes.force)
+    fault = opset_fault(wishes.opset)
+    if fault:
+        raise ConvertError(f"--opset: {fault}")
+
+
+def _converted(subject: _Subject, folder: Path, wishes: Wishes, progress: Callable[[str], None]) -> Result:
+    """Export, check, and write the bundle."""
+    loaded, classes = subject.loaded, subject.classes
+    doubts = _doubts(subject.path, subject.resolved, wishes.strict)
+    resolved = _taken(loaded, subject.resolved, wishes)
     preprocess = resolved.preprocess if resolved else None
-    doubts = _doubts(caffemodel, resolved, wishes.strict)
-    classes = before = class_names(loaded.graph, release is not None, wishes.labels)
     if wishes.class_order:
         loaded, classes = _reordered(loaded, classes, wishes)
     tried = inputs.prepare(loaded.graph, preprocess, wishes.images, wishes.reference) if wishes.check else None
     with bundle.writing(folder, wishes.force) as temporary:
         progress("writing the ONNX model and the PyTorch weights")
-        said = conversion_options.plain(wishes.options, wishes.size, loaded.graph)
-        metadata = {**report.metadata(digests, loaded, resolved, classes), conversion_options.KEY: json.dumps(said)}
-        if classes.order != before.order:
-            metadata["class_order_in_caffemodel"] = before.order
+        metadata = report.metadata(subject.files, loaded, resolved, classes)
+        metadata |= {conversion_options.KEY: json.dumps(subject.said)}
+        if subject.tuned_from:
+            metadata["tuned_from"] = json.dumps(subject.tuned_from)
+        if classes.order != subject.classes.order:
+            metadata["class_order_in_caffemodel"] = subject.classes.order
         model = _export(loaded.graph, wishes, metadata)
         if preprocess and preprocess.input == IMAGE:
             model = image_input.take_images(model, preprocess)
@@ -115,15 +179,16 @@ def convert(
             state.result()
         definition = temporary / bundle.DEFINITION
         notes = write_definition(loaded.net, _options(loaded, wishes), loaded.graph, definition, wishes.check)
-        warnings = (*loaded.graph.warnings, *notes, *doubts)
+        warnings = (*loaded.graph.warnings, *subject.warnings, *notes, *doubts)
         check: Check | None = None
         weights: tuple[Landed, ...] = ()
         if tried:
             weights = _weights(loaded, model, temporary)
             check = _check(loaded, wishes, tried, temporary, progress)
-        made = report.make(digests, loaded, resolved, classes, model, check, weights, warnings, said)
+        made = report.make(subject.files, loaded, resolved, classes, model, check, weights, warnings, subject.said)
+        made["tuned_from"] = subject.tuned_from
         faults = [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)]
-        failure = _failed(caffemodel, check, faults, folder if wishes.keep_going else None) if faults else None
+        failure = _failed(subject.path, check, faults, folder if wishes.keep_going else None) if faults else None
         if failure and not wishes.keep_going:
             raise CheckError(failure)
         progress("writing the report")
@@ -142,10 +207,8 @@ def opset_fault(opset: int) -> str | None:
     return f"{opset} is not between {oldest} and {newest}, the newest that the installed onnxruntime takes"
 
 
-def _preprocess(loaded: Loaded, release: Release | None, wishes: Wishes) -> Resolved | None:
-    asked = {name: getattr(wishes, name) for name in ("resize", "crop", "mean", "scale", "resample", "color")}
-    alike = _alike(loaded) if release is None else None
-    found = preprocessing.resolve(loaded.net, loaded.graph, release.name if release else None, asked, alike)
+def _taken(loaded: Loaded, found: Resolved | None, wishes: Wishes) -> Resolved | None:
+    """The preprocessing outside of the file, as its input wants it."""
     if wishes.input != IMAGE:
         if wishes.any_size:
             raise ConvertError("--input-size any: only a model that takes pictures resizes them; add --input image")
@@ -165,11 +228,11 @@ def _alike(loaded: Loaded) -> str | None:
     return release.name if release else None
 
 
-def _doubts(caffemodel: Path, resolved: Resolved | None, strict: bool) -> tuple[str, ...]:
+def _doubts(path: Path, resolved: Resolved | None, strict: bool) -> tuple[str, ...]:
     """What is not known of the preprocessing. Raises ConvertError where that must not be."""
     doubt = resolved.origins.warning(resolved.preprocess) if resolved else None
     if doubt and strict:
-        raise ConvertError(f"{caffemodel}: {doubt}")
+        raise ConvertError(f"{path}: {doubt}")
     return (doubt,) if doubt else ()
 
 

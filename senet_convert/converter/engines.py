@@ -18,6 +18,8 @@ from ..deploy.model import Compute, Model
 from ..errors import ConvertError, listed
 from . import runner
 from .caffe.definition import settled
+from .from_bundle import open_bundle
+from .graph.draft import Options
 from .graph.graph import Graph
 from .layers import Layer
 from .metadata import class_order
@@ -42,19 +44,35 @@ def engines(
     of a person's own, have to be given. Raises ConvertError: not found, another file than the one that the model was
     made from, layer types that lack, or a network without the model's output.
     """
-    caffemodel, sources = _caffemodel(model, caffemodel)
-    _require_same(model, caffemodel, sources)
     said = conversion_options.read(model.session)
     options = said.with_layers(layers or {}, str(model.path))
+    loaded = _of_bundle(model, options) if caffemodel is None else None
+    source = model.path
+    if loaded is None:
+        source, loaded = _of_caffemodel(model, caffemodel, prototxt, options, said.size)
+    _require_output(source, loaded.graph, model)
+    torch.set_num_threads(model.session.threads)
+    return [model.with_engine(name, _fed(model, _compute(loaded, name, model.output))) for name in names]
+
+
+def _of_bundle(model: Model, options: Options) -> Loaded | None:
+    """Of a bundle that was made from tuned weights, which has no caffemodel: its own definition and weights."""
+    if "tuned_from" not in model.session.metadata:
+        return None
+    return open_bundle(model.path.parent, None, options).loaded
+
+
+def _of_caffemodel(
+    model: Model, given: Path | None, prototxt: Path | None, options: Options, size: int | None
+) -> tuple[Path, Loaded]:
+    caffemodel, sources = _caffemodel(model, given)
+    _require_same(model, caffemodel, sources)
     definition = model.path.with_name(bundle.DEFINITION)
     if prototxt is None and definition.is_file():
         found = read(caffemodel, definition, settled(options))
     else:
-        found = read(caffemodel, prototxt or _named(caffemodel, sources), options, said.size)
-    loaded = _permuted(realise(*found), model)
-    _require_output(caffemodel, loaded.graph, model)
-    torch.set_num_threads(model.session.threads)
-    return [model.with_engine(name, _fed(model, _compute(loaded, name, model.output))) for name in names]
+        found = read(caffemodel, prototxt or _named(caffemodel, sources), options, size)
+    return caffemodel, _permuted(realise(*found), model)
 
 
 def _named(caffemodel: Path, sources: Mapping[str, Mapping[str, Any]]) -> Path | None:

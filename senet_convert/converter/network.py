@@ -92,9 +92,3 @@ def realise(net: NetDef, built: Graph) -> Loaded:
         return Loaded(net, built, match, families.build(match, built), match.names)
     module = runner.lower(built)
     return Loaded(net, built, None, module, module.names)
-
-
-def load(caffemodel: Path, prototxt: Path | None, options: Options) -> Loaded:
-    """See senet_convert.load."""
-    with prototxt_of(caffemodel, prototxt) as chosen:
-        return realise(*read(caffemodel, chosen, options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from ... import bundle
 from ...errors import each
 from ...files import require_file
 
@@ -42,6 +44,17 @@ class File(click.ParamType[Any]):
         return files(ctx, param, incomplete)
 
 
+class OrBundle(File):
+    """The path of a file, or of a folder that senet-convert wrote."""
+
+    def require(self, path: Path) -> None:
+        """Raise ReadError where it is neither; of any other folder, the files that may be meant are named."""
+        with suppress(OSError):
+            if (path / bundle.REPORT).is_file():
+                return
+        super().require(path)
+
+
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Completion by file names, of what is not always one. The shell looks them up; a value that is empty would be lost
     in zsh, and all that follow be out of step.
@@ -52,6 +65,7 @@ def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list
 FILE, FOLDER = File(), File(folders=True)
 CAFFEMODEL, PROTOTXT, NETWORK = File(".caffemodel"), File(".prototxt"), File(".caffemodel", ".prototxt")
 BUNDLE, STATE = File(".onnx", folders=True), File(".safetensors", folders=True)
+SOURCE, ANY_NETWORK = OrBundle(".caffemodel"), OrBundle(".caffemodel", ".prototxt")
 MEAN, REFERENCE, PYTHON, TOML = File(".binaryproto"), File(".npz"), File(".py"), File(".toml")
 
 

@@ -46,6 +46,8 @@ def print_network(found: Mapping[str, Any]) -> None:
         table.add_row(_plain(row["name"]), _plain(row["type"]), *cells)
     console.print(table)
     console.print(_facts(found))
+    if found.get("preprocessing"):
+        console.print(_plain(f"preprocessing: {found['preprocessing']}"), soft_wrap=True)
 
 
 def print_report(folder: Path, report: Mapping[str, Any]) -> None:

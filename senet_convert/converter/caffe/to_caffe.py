@@ -60,12 +60,44 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """A definition with the weights of a state_dict as its blobs.
+
+    `net` holds both, `definition` is what was read; `names` leads from the weights' keys to the names in `state`.
+    `outputs` are the layers whose number of outputs the weights changed: (before, now).
+    """
+
+    net: NetDef
+    graph: Graph
+    definition: NetDef
+    names: Mapping[str, str]
+    state: State
+    outputs: Mapping[str, tuple[int, int]]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Fitted:
     """A definition that fits the weights."""
 
     net: NetDef
     graph: Graph
     outputs: Mapping[str, tuple[int, int]]
+
+
+def fill(definition: Path, weights: Path, options: Options, stock: bool = False) -> Filled:
+    """The network of a prototxt, with the weights of a file with a state_dict, as conversion names them.
+
+    Raises ConvertError: files that cannot be read, or weights that do not fit, all of them listed.
+    """
+    read, (state, warnings) = each([lambda: read_prototxt(definition), lambda: read_state(weights)])
+    net = inference(read, options)
+    hollow = build(net, _hollow(net, settled(options)), settled(options))
+    names = _state_names(hollow)
+    fitted = _fit(net, hollow, names, state, weights, settled(options))
+    written = without_axpy(fitted.net, fitted.graph) if stock else fitted.net
+    filled = _filled(written, fitted.graph, hollow.accounts.keys, names, state)
+    return Filled(filled, build(filled, None, settled(options)), net, names, state, fitted.outputs, warnings)
 
 
 def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str], None]) -> Written:
@@ -77,28 +109,21 @@ def to_caffe(source: Path, name: Path, wishes: Wishes, progress: Callable[[str],
     bundle.refuse_taken_files(places, wishes.force)
     definition, weights = _sources(source, wishes)
     progress(f"reading {definition.name} and {weights.name}")
-    read, (state, warnings) = each([lambda: read_prototxt(definition), lambda: read_state(weights)])
-    net = inference(read, wishes.options)
-    options = settled(wishes.options)
-    hollow = build(net, _hollow(net, options), options)
-    names = _state_names(hollow)
-    fitted = _fit(net, hollow, names, state, weights, options)
-    written = without_axpy(fitted.net, fitted.graph) if wishes.stock else fitted.net
-    filled = _filled(written, fitted.graph, hollow.accounts.keys, names, state)
-    wanted = build(filled, None, options)
+    filled = fill(definition, weights, wishes.options, wishes.stock)
+    options, warnings = settled(wishes.options), filled.warnings
     with bundle.writing_files(places, wishes.force) as (text, binary):
         progress(f"writing {places[0].name} and {places[1].name}")
-        write_prototxt(filled, text)
-        write_caffemodel(filled, binary)
-        as_given = not wishes.stock and not fitted.outputs and any(layer.faults for layer in net.layers)
-        if as_given and not _says(text, wanted, options):
+        write_prototxt(filled.net, text)
+        write_caffemodel(filled.net, binary)
+        as_given = not wishes.stock and not filled.outputs and any(layer.faults for layer in filled.definition.layers)
+        if as_given and not _says(text, filled.graph, options):
             text.write_bytes(definition.read_bytes())
             options = wishes.options
             warnings = (*warnings, f"{places[0].name} is {definition.name} as it is: {LACKING}")
         again = build(read_prototxt(text), read_caffemodel(binary), options)
-        _verify(again, wanted, names, state)
+        _verify(again, filled.graph, filled.names, filled.state)
     values = sum(array.size for array in again.accounts.arrays.values())
-    return Written(*places, len(again.wanted), values, fitted.outputs, (*warnings, *again.accounts.warnings))
+    return Written(*places, len(again.wanted), values, filled.outputs, (*warnings, *again.accounts.warnings))
 
 
 def _says(text: Path, wanted: Graph, options: Options) -> bool:

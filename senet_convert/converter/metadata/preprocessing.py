@@ -35,6 +35,16 @@ class Resolved:
     preprocess: Preprocess
     origins: Origins
 
+    def overruled(self, asked: Mapping[str, Any]) -> Resolved:
+        """With what the user asks for, None standing for what is not asked; see `resolve`. Raises ConvertError."""
+        given = {name: value for name, value in asked.items() if value is not None}
+        if isinstance(given.get("mean"), Path):
+            given["mean"] = channel_means(given["mean"], self.preprocess.channels)
+        origins = self.origins
+        for name in given:
+            origins = origins.said(["resize"] if name == "crop" else [name], f"--{name}")
+        return Resolved(self.preprocess.overruled(given), origins)
+
 
 def resolve(
     net: NetDef, graph: Graph, release: str | None, asked: Mapping[str, Any], alike: str | None = None
@@ -59,12 +69,7 @@ def resolve(
     elif alike and origins.doubtful:
         offer = f"--mean {','.join(f'{value:g}' for value in RELEASED_MEAN)} --resize {_shorter(preprocess)}"
         origins = replace(origins, offers=(*origins.offers, f"{offer} (what {alike} was published with)"))
-    if isinstance(given.get("mean"), Path):
-        given["mean"] = channel_means(given["mean"], preprocess.channels)
-    preprocess = preprocess.overruled(given)
-    for name in given:
-        origins = origins.said(["resize"] if name == "crop" else [name], f"--{name}")
-    return Resolved(preprocess, origins)
+    return Resolved(preprocess, origins).overruled(given)
 
 
 def stated(net: NetDef, graph: Graph) -> Resolved | None:

@@ -93,6 +93,13 @@ def identifying(path: Path, role: str) -> Callable[[], Source]:
     return found.result
 
 
+def release_of(path: Path) -> Release | None:
+    """The release that a file is; it is read only where its size is that of one."""
+    if path.stat().st_size not in {release.size for release in releases()}:
+        return None
+    return identify(path, "caffemodel").release
+
+
 def identify(path: Path, role: str) -> Source:
     """Size and SHA-256 of a file, and the release that it is, if it is one. Raises ReadError where it is no file."""
     require_file(path)

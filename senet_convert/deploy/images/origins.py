@@ -40,10 +40,17 @@ class Origins:
         if KEY not in metadata:
             return None
         try:
-            given = json.loads(metadata[KEY])
+            return cls.from_dict(json.loads(metadata[KEY]))
+        except ValueError as fault:
+            raise ConvertError(f"the origins of the model's preprocessing are not readable: {fault!r}") from fault
+
+    @classmethod
+    def from_dict(cls, given: Any) -> Origins:
+        """The inverse of `to_dict`. Raises ConvertError for anything else."""
+        try:
             values = {str(one["value"]): Origin(bool(one["known"]), str(one["source"])) for one in given["values"]}
             return cls(values, tuple(map(str, given["offers"])))
-        except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        except (TypeError, KeyError, AttributeError) as fault:
             raise ConvertError(f"the origins of the model's preprocessing are not readable: {fault!r}") from fault
 
     def to_dict(self) -> dict[str, Any]:

@@ -56,7 +56,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         options = Options(input_shapes={"data": (1, 3, 32, 32)})
         wishes = convert.Wishes(options, reference=folder / "reference.npz", labels=digits / "classes.txt")
         _convert(caffemodel, prototxt, folder / "second", wishes)
-    return bundle.read_report(folder / "second")
+        convert.convert_bundle(folder / "second", None, folder / "third", convert.Wishes(check=False), lambda _: None)
+    again = bundle.read_report(folder / "third")
+    tuned = {**again["tuned_from"], "sources": [], "release": None}  # whose keys are those of the report itself
+    return {**bundle.read_report(folder / "second"), "tuned_from": tuned}
 
 
 def _convert(caffemodel: Path, prototxt: Path, folder: Path, wishes: convert.Wishes) -> None:
