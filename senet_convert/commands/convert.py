@@ -12,7 +12,7 @@ import click
 from .. import bundle
 from ..errors import ConvertError
 from .shared.inputs import FILE, REFERENCE, SOURCE
-from .shared.messages import progress_on_stderr, summary, warn
+from .shared.messages import command_line, progress_on_stderr, summary, warn
 from .shared.options import network, options, stated_preprocessing, strict, talk
 from .shared.outputs import results
 from .shared.param_types import Labels
@@ -100,6 +100,7 @@ def command(caffemodel: Path, as_json: bool, quiet: bool, verbose: bool, **given
             options=options(given),
             outputs=names,
             any_size=given["input_size"] == "any",
+            command=command_line(),
             **{key: given[key] for key in _PASSED_ON},
         )
         with progress_on_stderr(quiet) as progress:

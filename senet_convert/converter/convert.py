@@ -46,6 +46,7 @@ class Wishes:
     outputs: tuple[str, ...] = ()
     check: bool = True
     keep_going: bool = False
+    command: str | None = None  # the command line that asked for it, for the record
     strict: bool = False  # preprocessing that is assumed is an error
     force: bool = False
     images: tuple[Path, ...] = ()
@@ -186,7 +187,7 @@ def _converted(subject: _Subject, folder: Path, wishes: Wishes, progress: Callab
             weights = _weights(loaded, model, temporary)
             check = _check(loaded, wishes, tried, temporary, progress)
         made = report.make(subject.files, loaded, resolved, classes, model, check, weights, warnings, subject.said)
-        made["tuned_from"] = subject.tuned_from
+        made |= {"tuned_from": subject.tuned_from, "command": wishes.command}
         faults = [*(check.faults if check else ()), *(fault for item in weights for fault in item.faults)]
         failure = _failed(subject.path, check, faults, folder if wishes.keep_going else None) if faults else None
         if failure and not wishes.keep_going:

@@ -274,3 +274,26 @@ def test_preprocessing_that_is_assumed_is_told_or_with_strict_refused(files: Fil
     sources = {one["value"]: one["source"] for one in report["preprocess_origins"]["values"] if one["known"]}
     assert sources == {"mean": "--mean", "resize": "--resize"}
     assert "Assumed" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_the_report_has_the_command_line(files: Files, tmp_path: Path) -> None:
+    out = tmp_path / "b o"
+    words = [
+        "convert",
+        files.caffemodel,
+        "--input-shape",
+        "data=1,3,12,10",
+        "--mean",
+        "1,2.5,3",
+        "--no-check",
+        "-o",
+        out,
+    ]
+    assert invoke(*words).exit_code == 0
+    command = json.loads((out / "report.json").read_text())["command"]
+    said = "--input-shape data=1,3,12,10"
+    assert command.startswith(f"senet-convert convert {files.caffemodel} {said} ")
+    assert "--mean 1,2.5,3" in command
+    assert "--no-check" in command
+    assert f"--output '{out}'" in command
+    assert "--opset" not in command

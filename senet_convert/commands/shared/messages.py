@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .outputs import on_terminal
 
@@ -24,6 +26,33 @@ def progress_on_stderr(quiet: bool) -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True)
     with console.status("starting") as status:
         yield lambda text: status.update(Text(text))  # file names are no markup
+
+
+def command_line() -> str:
+    """This run as it can be typed again: the command, what it was given, and options that were said."""
+    ctx = click.get_current_context()
+    words = ["senet-convert", ctx.info_name or ""]
+    for param in ctx.command.params:
+        name = param.name or ""
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if isinstance(param, click.Argument):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append((param.opts if value else param.secondary_opts)[0])
+        else:
+            for one in value if getattr(param, "multiple", False) else [value]:
+                words += [param.opts[-1], _typed(one)]
+    return shlex.join(word for word in words if word)
+
+
+def _typed(value: Any) -> str:
+    """A value as it is written: lists with commas, shapes with their input's name."""
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):
+        name, shape = value
+        return f"{name}=" * bool(name) + ",".join(map(str, shape))
+    return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -44,9 +44,9 @@ def _rows(number: int, layer: Layer, engines: Sequence[str]) -> list[Html]:
         "tr",
         td(str(number), "n"),
         tag("th", code(layer["name"]), _gives(entries[0], layer["name"]), scope="row", class_="name"),
-        td(layer["type"]),
-        td(join(tag("div", code(shape(dims))) for dims in layer["shapes"])),
-        *(td(_count(count), "n") for count in counts),
+        td(layer["type"], data_label="Type"),
+        td(join(tag("div", code(shape(dims))) for dims in layer["shapes"]), data_label="Shape"),
+        *(td(_count(count), "n", data_label=name) for name, count in zip(HEAD[4:], counts, strict=True)),
         *_errors(entries[0], engines),
         id=anchor(number),
     )
@@ -74,20 +74,23 @@ def _errors(entry: Errors | None, engines: Sequence[str]) -> list[Html]:
     if entry is None:
         return [tag("td", colspan=len(CHECKED) + len(engines))]
     largest = "not finite" if entry["largest_value"] is None else f"{entry['largest_value']:.4g}"
-    return [td(largest, "n"), td(figure(entry["budget"]), "n"), *(_error(entry, engine) for engine in engines)]
+    known = (
+        td(text, "n", data_label=name) for name, text in zip(CHECKED, (largest, figure(entry["budget"])), strict=True)
+    )
+    return [*known, *(_error(entry, engine) for engine in engines)]
 
 
 def _error(entry: Errors, engine: str) -> Html:
     """An engine's error; the bar below it is its share of the budget."""
     if engine not in entry["engines"]:
-        return td("–", "n", title="this engine does not give the blob")
+        return td("–", "n", title="this engine does not give the blob", data_label=engine)
     error, allowed = entry["engines"][engine], budget(entry, engine)
     own = tag("small", f"of {figure(allowed)}") if engine == REFERENCE else None
     if engine in entry["over_budget"]:
-        return td(join((tag("strong", figure(error)), tag("small", "over budget"), own)), "n over")
+        return td(join((tag("strong", figure(error)), tag("small", "over budget"), own)), "n over", data_label=engine)
     share = 100 * (error or 0) / allowed
     bar, said = f"--share:{share:.0f}%", f"{share:.0f} % of the budget"
-    return td(join((figure(error), own)), "n share", style=bar, title=said)
+    return td(join((figure(error), own)), "n share", style=bar, title=said, data_label=engine)
 
 
 def _count(number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, log10
+from math import ceil, floor, log10
 from typing import Any
 
 from .markup import Html, figure, plural, tag
@@ -13,7 +13,7 @@ Errors = Mapping[str, Any]  # one entry of layers[].errors
 
 REFERENCE = "reference"  # the engine with a budget of its own
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1080, 430, 52, 1068, 34, 376
-LOWEST, HIGHEST, FARTHEST = -8, -3, 6  # decades: what the axis always shows, and how far it is drawn out at most
+LOWEST, HIGHEST = -12, 6  # decades: how far the axis is drawn out at most
 LABELS, LETTERS, LETTER = 8, 19, 6.2  # names below the axis, and the width of a letter
 # Marks around the point reached, for a radius of 1: circle, square, diamond, triangle. Colours are in page.html.
 MARKS = (
@@ -30,7 +30,8 @@ class Scale:
     """From a blob's place and an error to picture units."""
 
     blobs: int
-    top: int  # the highest decade
+    bottom: int  # the lowest decade
+    top: int  # the highest
 
     def x(self, place: float) -> float:
         """Where a blob stands: 0 is the middle of the first."""
@@ -38,8 +39,10 @@ class Scale:
 
     def y(self, error: float) -> float:
         """Where an error stands; what leaves the axis stands at its edge."""
-        decade = log10(error) if error > 0 else LOWEST
-        return BOTTOM + (min(max(decade, LOWEST), self.top) - LOWEST) * (TOP - BOTTOM) / (self.top - LOWEST)
+        decade = log10(error) if error > 0 else self.bottom
+        return BOTTOM + (min(max(decade, self.bottom), self.top) - self.bottom) * (TOP - BOTTOM) / (
+            self.top - self.bottom
+        )
 
 
 def budget(errors: Errors, engine: str) -> float:
@@ -48,11 +51,18 @@ def budget(errors: Errors, engine: str) -> float:
     return allowed if allowed is not None else float(errors["budget"])
 
 
+def fitted(blobs: Sequence[Errors], engines: Sequence[str]) -> Scale:
+    """The whole decades that hold every error and budget, within LOWEST and HIGHEST."""
+    values = [error for errors in blobs for error in errors["engines"].values() if error]
+    values += [budget(errors, engine) for errors in blobs for engine in engines]
+    decades = [log10(value) for value in values if value > 0] or [float(LOWEST)]
+    bottom = min(max(floor(min(decades)), LOWEST), HIGHEST - 1)
+    return Scale(len(blobs), bottom, min(max(ceil(max(decades)), bottom + 1), HIGHEST))
+
+
 def draw(blobs: Sequence[Errors], engines: Sequence[str]) -> Html:
     """The figure. `blobs` in network order, errors relative to each blob's largest value."""
-    known = [error for errors in blobs for error in errors["engines"].values() if error]
-    top = min(max(ceil(log10(max(known, default=1e-8))), HIGHEST), FARTHEST)
-    scale = Scale(len(blobs), top)
+    scale = fitted(blobs, engines)
     over = sum(len(errors["over_budget"]) for errors in blobs)
     said = f"{plural(over, 'point')} over budget" if over else "all of them within their budgets"
     picture = tag(
@@ -67,8 +77,8 @@ def draw(blobs: Sequence[Errors], engines: Sequence[str]) -> Html:
     )
     caption = (
         "Each mark is the largest error of one engine on one blob, relative to the blob's largest value, on a "
-        "logarithmic axis; the stepped line is the budget. Marks on the bottom line are 1e-8 or less. The table of "
-        "layers has the same numbers."
+        "logarithmic axis; the stepped line is the budget. "
+        f"Marks on the bottom line are 1e{scale.bottom} or less. The table of layers has the same numbers."
     )
     scroll = tag("div", picture, class_="scroll", tabindex=0, role="region", aria_label="Plot of the errors")
     return tag("figure", _legend(blobs, engines), scroll, tag("figcaption", caption))
@@ -80,7 +90,7 @@ def _nonfinite(blobs: Sequence[Errors]) -> bool:
 
 def _axes(scale: Scale, blobs: Sequence[Errors]) -> Html:
     parts = [tag("text", "relative error", x=LEFT - 46, y=TOP - 18)]
-    for decade in range(LOWEST, scale.top + 1):
+    for decade in range(scale.bottom, scale.top + 1):
         y = round(scale.y(10.0**decade), 1)
         parts.append(tag("path", d=f"M{LEFT} {y}H{RIGHT}", class_="grid"))
         parts.append(tag("text", f"1e{decade}", x=LEFT - 6, y=y + 4, text_anchor="end"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import layer_table, plot
 from .markup import Html, code, facts, figure, folding, join, listing, plural, row, shape, table, tag, td
+from .record import grouped, record
 
 Report = Mapping[str, Any]
 
@@ -21,7 +22,7 @@ RESAMPLES = {
     "opencv": "bilinear, no antialiasing (OpenCV's INTER_LINEAR)",
     "pil": "bilinear, antialiased (Pillow's filter)",
 }
-WARNINGS, LABELS, INPUTS, VALUES = 12, 20, 10, 12  # how many are shown before the rest is folded away
+WARNINGS, LABELS, INPUTS, VALUES, ALIKE = 12, 20, 10, 12, 3  # how many are shown before the rest is folded away
 
 
 def _method(report: Report) -> Html | None:
@@ -182,8 +183,8 @@ def _values(report: Report) -> Html:
 def _remarks(report: Report) -> Html:
     """What was left out, and what is to be known about it."""
     dropped, warnings = report["dropped"], report["warnings"]
-    rows = (row(code(item["name"]), td(item["type"]), td(item["reason"])) for item in dropped)
-    left = table("Left out of the network", ("Name", "Type", "Reason"), rows) if dropped else None
+    rows = (row(names, td(kind), td(reason)) for names, kind, reason in grouped(dropped, ALIKE))
+    left = table("Left out of the network", ("Layer or input", "Type", "Reason"), rows) if dropped else None
     return join(
         (
             left or tag("p", "No layer and no input was left out."),
@@ -262,7 +263,8 @@ def _layers(report: Report) -> Html:
     rest = "Where a later layer overwrites a blob in place, the errors stand with the last one that writes it. "
     counts = "Multiply-accumulates are those of the declared batch size."
     made = layer_table.draw(report["layers"], report["network"], check["engines"] if check else ())
-    return join((tag("p", note, rest if check else None, counts), made))
+    paper = "The table of all layers stands in the file report.html itself, and in report.json."
+    return join((tag("p", note, rest if check else None, counts), tag("p", paper, class_="printed"), made))
 
 
 def _environment(report: Report) -> Html:
@@ -270,6 +272,7 @@ def _environment(report: Report) -> Html:
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Report], Html | None]], ...] = (
+    ("record", "For the record", record),
     ("method", "What was checked", _method),
     ("errors", "Errors", _errors),
     ("weights", "Weights", _weights),

@@ -188,7 +188,7 @@ def test_the_worst_blob_is_marked_where_it_is_over_its_budget(
     report: Report, share: float | None, over: bool, said: str
 ) -> None:
     report["check"]["worst"]["onnxruntime"] |= {"of_budget": share}
-    rows = {row.all("th")[0].text: row for row in parse(page.render(report)).all("section")[1].one("tbody").all("tr")}
+    rows = {row.all("th")[0].text: row for row in parse(page.render(report)).all("section")[2].one("tbody").all("tr")}
     for name, row in rows.items():
         marked = [cell.text for cell in row.all("td", "over")]
         assert len(marked) == (2 if over and name.startswith("onnxruntime") else 0), name
@@ -202,3 +202,32 @@ def test_only_a_net_with_batchnorm_has_its_factor_explained(report: Report) -> N
     report["layers"] = [layer for layer in report["layers"] if layer["type"] != "BatchNorm"]
     assert "BatchNorm's" not in parse(page.render(report)).text
     assert "scale factor" not in parse(page.render(report)).text
+
+
+def test_the_first_section_is_for_the_record(report: Report) -> None:
+    text = (
+        parse(page.render(report | {"command": "senet-convert convert a.caffemodel --resize 36"}))
+        .all("section")[0]
+        .text
+    )
+    for words in (
+        "SE-ResNet-Digits.caffemodel, deploy.prototxt → model.onnx, model.safetensors. Compared: ",
+        "senet-convert convert a.caffemodel --resize 36",
+        f"onnxruntime {report['environment']['onnxruntime']}",
+        "execution on a GPU was not measured",
+        "assumed are mean, scale, color, resample; see Preprocessing",
+        "Signature",
+    ):
+        assert words in text
+    tuned = report | {"tuned_from": {"bundle": "before"}}
+    assert "The weights were tuned from those of before" in parse(page.render(tuned)).all("section")[0].text
+    assert "Nothing was compared (--no-check)" in parse(page.render(unchecked(report))).all("section")[0].text
+
+
+def test_many_of_a_kind_that_were_left_out_are_one_line(report: Report) -> None:
+    splits = [{"name": f"split{k}", "type": "Split", "reason": "a copy"} for k in range(20)]
+    report["dropped"] = [*splits, {"name": "drop", "type": "Dropout", "reason": "nothing"}]
+    (section,) = [one for one in parse(page.render(report)).all("section") if one.attributes["id"] == "remarks"]
+    rows = section.one("tbody").all("tr")
+    assert [row.one("th").text.startswith("20 layers") for row in rows] == [True, False]
+    assert "split19" in rows[0].one("details").text

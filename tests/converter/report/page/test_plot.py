@@ -52,7 +52,7 @@ def test_without_faults_nothing_is_marked(report: Report) -> None:
 
 
 def test_the_axis_is_logarithmic_and_clips() -> None:
-    scale = plot.Scale(blobs=3, top=-3)
+    scale = plot.Scale(blobs=3, bottom=-8, top=-3)
     assert scale.y(1e-3) == pytest.approx(plot.TOP)
     assert scale.y(1e-8) == pytest.approx(plot.BOTTOM)
     assert scale.y(1e-5) - scale.y(1e-4) == pytest.approx(scale.y(1e-7) - scale.y(1e-6))
@@ -60,12 +60,21 @@ def test_the_axis_is_logarithmic_and_clips() -> None:
     assert plot.LEFT < scale.x(0) < scale.x(2) < plot.RIGHT
 
 
-@pytest.mark.parametrize(("error", "highest"), [(1e-6, "1e-3"), (0.5, "1e0"), (3e30, "1e6")])
-def test_the_axis_grows_with_the_errors(error: float, highest: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "lowest", "highest"),
+    [
+        (1e-6, "1e-6", "1e-5"),
+        (3e-9, "1e-9", "1e-5"),
+        (0.5, "1e-6", "1e0"),
+        (3e30, "1e-6", "1e6"),
+        (0.0, "1e-6", "1e-5"),
+    ],
+)
+def test_the_axis_fits_the_errors_and_budgets(error: float, lowest: str, highest: str) -> None:
     errors = {"blob": "b", "budget": 2e-6, "engines": {"onnxruntime": error}, "over_budget": []}
     axes = parse(plot.draw([errors], ["onnxruntime"])).one("g", "axes")
     ticks = [text.text for text in axes.all("text") if text.attributes.get("text-anchor") == "end"]
-    assert (ticks[0], ticks[-1]) == ("1e-8", highest)
+    assert (ticks[0], ticks[-1]) == (lowest, highest)
 
 
 def test_the_budget_steps_from_blob_to_blob() -> None:
@@ -74,7 +83,7 @@ def test_the_budget_steps_from_blob_to_blob() -> None:
         for budget in (1e-6, 1e-5, 1e-4)
     ]
     line = parse(plot.draw(blobs, ["onnxruntime"])).one("figure").one("div").one("path", "budget").attributes["d"]
-    scale = plot.Scale(3, -3)
+    scale = plot.Scale(3, -7, -4)
     heights = [float(y) for y in re.findall(r"(?:^M\d+ |V)([\d.]+)H", line)]
     assert heights == [pytest.approx(scale.y(budget), abs=0.06) for budget in (1e-6, 1e-5, 1e-4)]
     assert line.endswith(f"H{float(plot.RIGHT)}")
