@@ -268,7 +268,13 @@ def _check(loaded: Loaded, wishes: Wishes, tried: Trial, folder: Path, progress:
     subject = Subject(loaded.graph, runner, loaded.match, loaded.module, witness, delivered, tried.fed)
     progress(f"checking every blob on {tried.described}")
     try:
-        return compare(subject, tried.inputs, tried.described, tried.reference)
+        return compare(
+            subject,
+            tried.inputs,
+            tried.described,
+            tried.reference,
+            lambda done, blobs: progress(f"checking on {tried.described}: blob {done + 1} of {blobs}"),
+        )
     finally:
         if witness != delivered:
             witness.unlink()

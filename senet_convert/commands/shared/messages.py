@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +14,30 @@ from click.core import ParameterSource
 
 from .outputs import on_terminal
 
+LONG = 2.0  # seconds from which a run says how long it took
+
 
 @contextmanager
 def progress_on_stderr(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Says what happens next: a spinner on a terminal, nothing elsewhere."""
+    """Says what happens next, and from two seconds on how long it took so far: a spinner on a terminal, nothing
+    elsewhere.
+    """
     if quiet or not on_terminal():
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.text import Text
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    console = Console(stderr=True)
-    with console.status("starting") as status:
-        yield lambda text: status.update(Text(text))  # file names are no markup
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TextColumn("{task.fields[took]}"))
+    began = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None, took="")
+
+        def say(text: str) -> None:  # file names are no markup
+            seconds = time.monotonic() - began
+            bar.update(task, description=text, took=f"({seconds:.0f} s)" if seconds >= LONG else "")
+
+        yield say
 
 
 def command_line() -> str:

@@ -5,7 +5,7 @@ How far an engine may be off says `judge`; what holds where a layer decides, `de
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -74,9 +74,16 @@ class Subject:
 
 
 def compare(
-    subject: Subject, inputs: Mapping[str, Array], described: str, reference: Mapping[str, Array] | None = None
+    subject: Subject,
+    inputs: Mapping[str, Array],
+    described: str,
+    reference: Mapping[str, Array] | None = None,
+    done: Callable[[int, int], None] | None = None,
 ) -> Check:
-    """Run every engine on `inputs` and compare blob by blob; `reference` holds blobs of a person's own Caffe."""
+    """Run every engine on `inputs` and compare blob by blob; `reference` holds blobs of the user's own Caffe.
+
+    `done` is told how many blobs are compared, of how many.
+    """
     graph, runner = subject.graph, subject.runner
     _require_memory(graph, inputs)
     feeds = {ONNX: [inputs], DELIVERED: subject.fed or [inputs]}
@@ -91,7 +98,7 @@ def compare(
     given = {graph.blobs[name] for name in outputs}
     keep = needed(graph)
     shadow = behind(graph, jumping(graph))
-    found = judged(runner, tensors, engines, given, {*keep, *shadow})
+    found = judged(runner, tensors, engines, given, {*keep, *shadow}, done=done)
     ties: list[str] = []
     for engine in [name for name in engines if any(name in found[value].faults for value in shadow & found.keys())]:
         values = engines[engine]

@@ -10,7 +10,7 @@ engine that is just over a budget is called wrong, float32's error is measured a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,16 +113,18 @@ def judged(
     keep: Collection[str],
     decide: Decide | None = None,
     only: Collection[str] | None = None,
+    done: Callable[[int, int], None] | None = None,
 ) -> dict[str, Judged]:
     """Every blob (or those of the values `only`), by value of the graph.
 
-    What `engines` hold, by value too, is let go once it is judged, except `keep`. `decide`: see `lockstep`.
+    What `engines` hold, by value too, is let go once it is judged, except `keep`. `decide`: see `lockstep`. `done` is
+    told how many blobs are judged, of how many.
     """
     graph = runner.graph
     # Split and Dropout leave several names of one value: it is compared once, under the first.
     names = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
     few = FewValues(runner, len(tensors[0]) if tensors[0].ndim else 1)
-    found = {}
+    found: dict[str, Judged] = {}
     for step in lockstep(runner, tensors, decide):
         finite = _finite(step, graph.accounts.sound)
         scale = float(np.abs(step.exact[finite]).max(initial=0.0))
@@ -146,6 +148,8 @@ def judged(
             reference_budget=max(budget, REFERENCE_FLOOR),
             nonfinite=int(step.exact.size - finite.sum()),
         )
+        if done:
+            done(len(found), len(names))
         found[step.value] = _against(blob, step.exact, finite, given, step.exact if step.value in outputs else None)
     near = [value for value, item in found.items() if _near(item)]
     return {**found, **_measured_again(runner, tensors, {value: found[value] for value in near}, decide)}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def subject(graph: Graph, folder: Path) -> Subject:
     return Subject(graph, runner.lower(graph), match, net, *paths)
 
 
-def run(graph: Graph, folder: Path, **given: Mapping[str, Any]) -> Check:
+def run(graph: Graph, folder: Path, **given: Any) -> Check:
     return compare(subject(graph, folder), synthetic.inputs(graph), "smooth pictures", **given)
 
 
@@ -195,3 +194,9 @@ def test_only_classes_that_the_budget_tells_apart_have_an_order(apart: float, sa
     assert check.top5 == {"y": [[0, 2, 1, 3]]}
     faults = [fault for fault in check.faults if "best classes" in fault]
     assert [f"output 'y', picture 0: best classes [0, 2, 1, 3], {words}" for words in said] == faults
+
+
+def test_blobs_are_counted_as_they_are_compared(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    check = run(golden(), tmp_path, done=lambda done, blobs: told.append((done, blobs)))
+    assert told == [(done, len(check.blobs)) for done in range(len(check.blobs))]

@@ -146,6 +146,14 @@ def test_a_picture_is_dropped_or_pasted(how: str, page: Page, four: Path) -> Non
     assert "ms on the server" in page.part("time").text.replace("\u202f", " ")
     assert page.part("preview").is_displayed()
     assert page.part("status").get_attribute("textContent") == "four, 99.5\u202f%, says digits."
+    assert page.part("another").is_displayed()
+    assert page.part("assumed").text == (
+        "How pictures are prepared is partly assumed for this model: mean, scale, color, resample."
+    )
+    page.run("window.opened = 0; document.getElementById('file').addEventListener('click', (event) => "
+             "{ event.preventDefault(); window.opened += 1; })")  # fmt: skip
+    page.part("another").click()
+    assert page.run("return window.opened") == 1
 
 
 def test_by_keyboard(page: Page, four: Path) -> None:
@@ -194,6 +202,11 @@ def test_gates_stage_by_stage(page: Page, four: Path) -> None:
     assert len(set(ordered)) == 5
     page.all("#order input")[1].click()
     assert all(before != after for before, after in zip(ordered, page.run(drawn), strict=True))
+    ups = [side.text.split("\n") for side in page.all(".block:first-of-type .up")][:2]
+    assert ups == [["1", "gate", "0"], [ups[1][0], "channels", "0"]]
+    assert int(ups[1][0]) >= 32 / 20
+    across = [side.text.split("\n") for side in page.all(".block:first-of-type .across")][:2]
+    assert across == [["1", "channel", "32"], ["0", "gate", "1"]]
     page.all("#numbers summary")[0].click()
     cells = page.all("#rows tr:first-child td")
     assert [cell.text for cell in cells][:4] == ["stage 1", "conv2_1", "32", "0.511"]

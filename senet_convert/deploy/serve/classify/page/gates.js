@@ -56,8 +56,11 @@ function figure(block, sorted, color) {
   const strip = element("canvas", { width: shown.length, height: HEIGHT, role: "img", ariaLabel: inWords(block) });
   paint(strip, shown, color, (value) => value);
   const name = element("span", { className: "name", title: block.name }, block.name);
+  const across = sorted ? "channels, by gate" : "channel";
+  const plot = axes(strip, "gate", ["0", "1"], [sorted ? "lowest" : "1", across, sorted ? "highest" : String(values.length)]);
+  const distribution = axes(histogram(block.gates, color), "channels", ["0", String(highest(block.gates))], ["0", "gate", "1"]);
   const figures = element("span", { className: "figures" }, `mean ${block.mean.toFixed(2)}, ${closed(block)}`);
-  return element("div", { className: "block" }, name, strip, histogram(block.gates, color), figures);
+  return element("div", { className: "block" }, name, plot, distribution, figures);
 }
 
 function inWords(block) {
@@ -87,9 +90,29 @@ function paint(canvas, values, color, share) {
   });
 }
 
-function histogram(gates, color) {
+function counted(gates) {
   const counts = new Array(BINS).fill(0);
   for (const gate of gates) counts[Math.min(BINS - 1, Math.max(0, Math.floor(gate * BINS)))] += 1;
+  return counts;
+}
+
+function highest(gates) {
+  return Math.max(...counted(gates));
+}
+
+// A picture with what its sides mean: upwards from the first to the second, across from the first to the last.
+function axes(picture, upwards, [low, high], across) {
+  const side = element("span", { className: "up", ariaHidden: "true" }, ...[high, upwards, low].map(word));
+  const below = element("span", { className: "across", ariaHidden: "true" }, ...across.map(word));
+  return element("span", { className: "axes" }, side, picture, below);
+}
+
+function word(text) {
+  return element("span", {}, text);
+}
+
+function histogram(gates, color) {
+  const counts = counted(gates);
   const most = Math.max(...counts);
   const picture = document.createElementNS(SVG, "svg");
   const add = (tag, attributes) => {

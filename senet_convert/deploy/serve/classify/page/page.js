@@ -17,7 +17,7 @@ let running = null;
 start();
 
 async function start() {
-  part("drop").addEventListener("click", () => part("file").click());
+  for (const id of ["drop", "another"]) part(id).addEventListener("click", () => part("file").click());
   part("file").addEventListener("change", () => take([...part("file").files]));
   part("model").addEventListener("change", () => { offerVersions(); ask(); });
   part("version").addEventListener("change", ask);
@@ -119,8 +119,17 @@ function showAnswer(answer, roundTrip) {
   const [{ top }] = answer.images;
   showBars(part("bars"), top);
   say(inWords(answer.model, top[0]), true);
+  part("another").hidden = false;
+  tellAssumed(answer.assumed);
   part("time").textContent = timeInWords(answer.milliseconds, roundTrip);
   part("time").hidden = false;
+}
+
+// What nothing states of how the network wants its pictures: an answer may be worse than the network is.
+function tellAssumed(values) {
+  part("assumed").textContent = values?.length
+    ? `How pictures are prepared is partly assumed for this model: ${values.join(", ")}.` : "";
+  part("assumed").hidden = !values?.length;
 }
 
 async function askForGates(model, choice, signal) {
