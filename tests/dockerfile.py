@@ -52,8 +52,8 @@ def stages(path: Path) -> list[Stage]:
     return found
 
 
-def build(stage: Stage, folder: Path) -> None:
-    """Do the COPY and RUN steps of a stage below `folder`, which takes the place of /, with this Python."""
+def build(stage: Stage, folder: Path, python: str = sys.executable) -> None:
+    """Do the COPY and RUN steps of a stage below `folder`, which takes the place of /, with this `python`."""
     for word, rest in stage.steps:
         if word == "COPY":
             *sources, target = rest.split()
@@ -62,7 +62,7 @@ def build(stage: Stage, folder: Path) -> None:
         elif word == "RUN":
             words = [_placed(one, folder) for one in shlex.split(rest)]
             if words[0] in ("python", "python3"):
-                words[0] = sys.executable
+                words[0] = python
             subprocess.run(words, check=True)
 
 

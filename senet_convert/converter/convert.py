@@ -110,9 +110,8 @@ def convert(
     files = [source() for source in sources]
     release = next((source.release for source in files if source.release), None)
     alike = _alike(loaded) if release is None else None
-    resolved = preprocessing.resolve(
-        loaded.net, loaded.graph, release.name if release else None, wishes.preprocessing, alike
-    )
+    named = release.name if release else None
+    resolved = preprocessing.resolve(loaded.net, loaded.graph, named, wishes.preprocessing, alike, loaded.trained_with)
     classes = class_names(loaded.graph, release is not None, wishes.labels)
     said = conversion_options.plain(wishes.options, wishes.size, loaded.graph)
     return _converted(_Subject(caffemodel, files, loaded, resolved, classes, said), folder, wishes, progress)

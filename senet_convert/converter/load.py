@@ -37,6 +37,8 @@ def load(
     with prototxt_of(source, prototxt) as chosen:
         loaded = realise(*read(source, chosen, options))
     release = release_of(source)
-    resolved = preprocessing.resolve(loaded.net, loaded.graph, release.name if release else None, {})
+    resolved = preprocessing.resolve(
+        loaded.net, loaded.graph, release.name if release else None, {}, None, loaded.trained_with
+    )
     module = equip(loaded.module, resolved, class_names(loaded.graph, release is not None, None))
     return module, loaded.graph.warnings

@@ -22,13 +22,17 @@ from .graph.graph import Graph
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with its weights, as a torch module: a readable family net where the structure is known."""
+    """A network with its weights, as a torch module: a readable family net where the structure is known.
+
+    `trained_with` holds the data layers that the caffemodel brings: how pictures were transformed in training.
+    """
 
     net: NetDef
     graph: Graph
     match: Match | None
     module: nn.Module
     names: Mapping[str, str]  # weight key of the graph -> name in the state_dict
+    trained_with: NetDef | None = None
 
 
 def find_prototxt(caffemodel: Path) -> Path | None:
@@ -69,8 +73,10 @@ def _same(one: Path, other: Path) -> bool:
 
 def read(
     caffemodel: Path, prototxt: Path | None, options: Options, size: int | None = None, outputs: Sequence[str] = ()
-) -> tuple[NetDef, Graph]:
-    """The network's definition and its graph with weights; without a prototxt, the caffemodel defines itself.
+) -> tuple[NetDef, Graph, NetDef]:
+    """The network's definition, its graph with weights, and the caffemodel's own data layers, see `Loaded`.
+
+    Without a prototxt, the caffemodel defines itself.
 
     `size` is another one of the input, see `resize`; `outputs` are all that is asked of it, see `cut`.
     """
@@ -82,13 +88,15 @@ def read(
         net, options, resized = resize.resized(net, options, size)
         notes = (*notes, *resized)
     built = build(net, weights, options)
-    return net, replace(built, warnings=(*built.warnings, *notes)) if notes else built
+    feeding = tuple(layer for layer in weights.layers if "transform_param" in layer.params)
+    fed = replace(weights, layers=feeding)  # the other layers would keep the weights in memory
+    return net, replace(built, warnings=(*built.warnings, *notes)) if notes else built, fed
 
 
-def realise(net: NetDef, built: Graph) -> Loaded:
+def realise(net: NetDef, built: Graph, trained_with: NetDef | None = None) -> Loaded:
     """The graph as a torch module, float32, in evaluation mode."""
     match = families.match(built)
     if match is not None:
-        return Loaded(net, built, match, families.build(match, built), match.names)
+        return Loaded(net, built, match, families.build(match, built), match.names, trained_with)
     module = runner.lower(built)
-    return Loaded(net, built, None, module, module.names)
+    return Loaded(net, built, None, module, module.names, trained_with)

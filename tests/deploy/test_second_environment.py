@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -38,11 +39,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def newer() -> str | None:
+    """The newest Python above this one that is installed: by its name, or by pyenv."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in range(14, sys.version_info.minor, -1):
+        for found in (shutil.which(f"python3.{minor}"), *sorted(root.glob(f"3.{minor}.*/bin/python"))):
+            if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return str(found)
+    return None
+
+
+@pytest.fixture(scope="module", params=["this Python", "a newer one"])
+def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of its programs: what the Dockerfile's first stage leaves."""
+    python = sys.executable if request.param == "this Python" else newer()
+    if python is None:
+        pytest.skip(f"no Python newer than {sys.version_info.major}.{sys.version_info.minor} is installed")
     folder = tmp_path_factory.mktemp("second")
-    build(stages(ROOT / "Dockerfile")[0], folder)
+    build(stages(ROOT / "Dockerfile")[0], folder, python)
     return folder / "opt" / "venv" / "bin"
 
 

@@ -47,7 +47,12 @@ class Resolved:
 
 
 def resolve(
-    net: NetDef, graph: Graph, release: str | None, asked: Mapping[str, Any], alike: str | None = None
+    net: NetDef,
+    graph: Graph,
+    release: str | None,
+    asked: Mapping[str, Any],
+    alike: str | None = None,
+    trained_with: NetDef | None = None,
 ) -> Resolved | None:
     """What the files state, completed by what is known of a release, overruled by what the user asks for.
 
@@ -56,7 +61,7 @@ def resolve(
     whose preprocessing is offered, not assumed. Raises ConvertError where something is asked for, but the network has
     no image input.
     """
-    found = stated(net, graph)
+    found = stated(net, graph, trained_with)
     given = {key: value for key, value in asked.items() if value is not None}
     if found is None:
         if given:
@@ -72,16 +77,19 @@ def resolve(
     return Resolved(preprocess, origins).overruled(given)
 
 
-def stated(net: NetDef, graph: Graph) -> Resolved | None:
+def stated(net: NetDef, graph: Graph, trained_with: NetDef | None = None) -> Resolved | None:
     """The preprocessing that the prototxt states, for a network with one image input; None for any other network.
 
-    A comment's mean is taken, for that is how the SENet authors published theirs, but not as known. Raises ConvertError
-    where a mean or scale that it states is not finite.
+    Where it has no transform_param, that of the caffemodel's own data layers counts, `trained_with`. A comment's mean
+    is taken, for that is how the SENet authors published theirs, but not as known. Raises ConvertError where a mean or
+    scale that it states is not finite.
     """
     shape = graph.shapes[graph.inputs[0]]
     if len(graph.inputs) != 1 or len(shape) != 4 or shape[1] not in (1, 3):
         return None
     name, params = Path(net.source).name, transform(net)
+    if not params and trained_with is not None:
+        name, params = Path(trained_with.source).name, transform(trained_with)
     values = {
         "mean": Origin(False, "nothing states one"),
         "scale": Origin(False, "Caffe's default"),
@@ -98,7 +106,7 @@ def stated(net: NetDef, graph: Graph) -> Resolved | None:
         values["mean"] = Origin(False, f"transform_param in {name} names {params['mean_file']}")
         offers = (f"--mean {params['mean_file']}, the file that it names",)
     elif not params and (mean := _comment(net)):
-        values["mean"] = Origin(False, f"a comment in {name}")
+        values["mean"] = Origin(False, f"a comment in {Path(net.source).name}")
     if len(mean) not in (0, 1, shape[1]):
         values["mean"] = Origin(False, f"{values['mean'].source} gives {len(mean)} values for {shape[1]} channels")
         mean = ()

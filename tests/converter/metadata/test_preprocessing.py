@@ -176,3 +176,15 @@ def test_what_the_user_says_is_known(tmp_path: Path) -> None:
     assert (resolved.preprocess.mean, resolved.preprocess.resize) == ((1.0,), None)
     assert resolved.origins.values["mean"].source == "--mean"
     assert resolved.origins.warning(resolved.preprocess) is None
+
+
+def test_what_a_caffemodel_keeps_of_its_training_is_known(tmp_path: Path) -> None:
+    """A deploy prototxt has no data layer; the snapshot of a training does."""
+    net = definition(tmp_path, COMMENT)
+    graph = build(net, None, Options(input_shapes={"data": (1, 3, 224, 224)}))
+    (tmp_path / "saved").mkdir()
+    data = 'layer { name: "d" type: "Data" top: "data" transform_param { scale: 0.5 mean_value: 7 crop_size: 224 } }\n'
+    resolved = stated(net, graph, definition(tmp_path / "saved", data + RELU))
+    assert resolved is not None
+    assert (resolved.preprocess.mean, resolved.preprocess.scale) == ((7,), 0.5)
+    assert resolved.origins.assumed == ("resize", "resample")
