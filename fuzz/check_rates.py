@@ -1,9 +1,9 @@
 """How often the check is wrong: `python -m fuzz.check_rates --count 10000`.
 
 Random networks of many kinds are built, exported and checked. Their engines are honest: float32 torch and onnxruntime
-in several ways (graph optimisations, threads, kernels, memory layouts). `refused` counts the networks of which the check
-calls any engine wrong. Then one fault at a time is put into each network, computed by onnxruntime and by torch. It
-counts where it shows: where on some blob its effect in exact arithmetic is more than `ABOVE` times the largest error
+in several ways (graph optimisations, threads, kernels, memory layouts). `refused` counts the networks of which the
+check calls any engine wrong. Then one fault at a time is put into each network, computed by onnxruntime and by torch.
+It counts where it shows: where on some blob its effect in exact arithmetic is more than `ABOVE` times the largest error
 that any honest engine makes there. `missed` are those that the check lets pass, in either engine. With each rate stands
 the upper end of its 95 % interval (Wilson's). Networks are drawn by their number: each can be looked at alone, and
 several of these may run side by side, from another `--first`.
@@ -29,7 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from senet_convert.converter.check.tolerance import ONNX, Judged, judged
+from senet_convert.converter.check.local import judged_locally
+from senet_convert.converter.check.tolerance import DELIVERED, ONNX, Judged, judged
 from senet_convert.converter.graph.graph import Graph
 from senet_convert.converter.runner import GraphModule, lower, to_tensors
 
@@ -63,8 +64,11 @@ class Case:
 
     def judged(self, engines: Mapping[str, Values]) -> dict[str, Judged]:
         """What the check says of engines."""
-        given = {name: dict(values) for name, values in engines.items()}
-        return judged(self.runner, self.tensors, given, self.graph.blobs.values(), ())
+        found = judged(self.runner, self.tensors, engines, ())
+        for engine, values in engines.items():
+            if engine != DELIVERED:
+                found |= judged_locally(self.runner, engine, {**self.inputs, **values}, found)
+        return found
 
 
 def own_errors(case: Case, found: Mapping[str, Judged]) -> dict[str, float]:
@@ -111,6 +115,7 @@ class Rates:
     drawn: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     nearest: list[float] = field(default_factory=list)  # of each network, the largest share of a budget that is used
+    locally: list[float] = field(default_factory=list)  # the same of local errors
     shown: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     by_missed: list[float] = field(default_factory=list)  # by how many times these exceeded float32's error
@@ -119,12 +124,12 @@ class Rates:
         """One network."""
         found = case.judged(honest(case.graph, case.inputs, case.tensors, case.folder))
         self.drawn[case.kind] += 1
-        used = [(e / i.check.budget_of(n), n, i) for i in found.values() for n, e in i.errors().items()]
-        share, engine, item = max(used, key=lambda one: one[0])
-        self.nearest.append(share)
-        if share > 1:
+        self.nearest.append(max(max(shares(item)) for item in found.values()))
+        alone = [local.error / local.budget for item in found.values() for local in item.check.local.values()]
+        self.locally.append(max(alone, default=0.0))
+        if said := [fault for item in found.values() for fault in item.faults.values()]:
             self.refused[case.kind] += 1
-            print(f"refused: network {number} ({case.kind}): {item.faults.get(engine)}", flush=True)
+            print(f"refused: network {number} ({case.kind}): {said[0]}", flush=True)
         if faults:
             self._faults(number, case, found)
 
@@ -153,15 +158,20 @@ class Rates:
         print(f"honest networks: {total}, refused: {refused}, at most {upper(refused, total):.1e} of all (95 %)")
         for kind, count in self.drawn.items():
             print(f"  {kind:20} {count:7}, refused {self.refused[kind]}")
-        if self.nearest:
-            shares = ", ".join(f"{np.quantile(self.nearest, q):.2f}" for q in (0.5, 0.9, 0.99, 0.999, 1))
-            print(f"largest share of a budget that is used: {shares} (half, 90 %, 99 %, 99.9 %, all networks)")
+        for what, used in [("", self.nearest), (" of its own layers", self.locally)] if total else ():
+            quantiles = ", ".join(f"{np.quantile(used, q):.2f}" for q in (0.5, 0.9, 0.99, 0.999, 1))
+            print(f"largest share of a budget{what} that is used: {quantiles} (half, 90 %, 99 %, 99.9 %, all networks)")
         for name, count in self.shown.items():
             print(f"fault {name:20} shows in {count:6}, missed {self.missed[name]}")
         shown, missed = self.shown.total(), self.missed.total()
         print(f"faults: {shown}, missed: {missed}, at most {upper(missed, shown):.1e} of all (95 %)")
         if self.by_missed:
             print(f"the missed exceed float32's error by {np.median(self.by_missed):.0f} times, by the median")
+
+
+def shares(item: Judged) -> list[float]:
+    """Of each engine, the share of its budget that it uses."""
+    return [error / item.check.budget_of(engine) for engine, error in item.errors().items()]
 
 
 def upper(count: int, total: int) -> float:

@@ -21,8 +21,9 @@ from ..families import Match, run_with_taps
 from ..graph.graph import Graph
 from ..layers.base import times
 from ..runner import GraphModule, to_tensors
+from .local import judged_locally
 from .runs import behind, jumping
-from .ties import Side, by_value, exposed, needed, run_onnx
+from .ties import Side, by_value, exposed, run_onnx
 from .tolerance import DELIVERED, FAMILY, GENERIC, ONNX, REFERENCE, BlobCheck, Judged, judged
 
 Array = NDArray[Any]
@@ -96,9 +97,8 @@ def compare(
     engines |= _engines(subject, inputs, tensors, reference)
     outputs = outputs or {name: engines[ONNX][graph.blobs[name]] for name in graph.outputs}
     given = {graph.blobs[name] for name in outputs}
-    keep = needed(graph)
     shadow = behind(graph, jumping(graph))
-    found = judged(runner, tensors, engines, given, {*keep, *shadow}, done=done)
+    found = judged(runner, tensors, engines, given, done=done)
     ties: list[str] = []
     for engine in [name for name in engines if any(name in found[value].faults for value in shadow & found.keys())]:
         values = engines[engine]
@@ -106,10 +106,13 @@ def compare(
             path = subject.witness if engine == ONNX else subject.delivered
             values = exposed(path, graph, feeds[engine], values)
         side = Side(runner, engine, {**inputs, **values})
-        again = judged(runner, tensors, {engine: engines[engine]}, given, shadow, side.decide, shadow)
+        again = judged(runner, tensors, {engine: engines[engine]}, given, side.decide, shadow)
         if side.ties:
             ties += side.ties
             found |= {value: found[value].with_engine(engine, again[value]) for value in again}
+    for engine in (ONNX, FAMILY):
+        if engine in engines:
+            found |= judged_locally(runner, engine, {**inputs, **engines[engine]}, found)
     return _check(graph, described, [name for name in engines if name != DELIVERED], found, outputs, ties)
 
 

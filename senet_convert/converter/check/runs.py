@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,11 +50,16 @@ def jumping(graph: Graph) -> dict[str, tuple[Node, int]]:
 
 
 def lockstep(
-    runner: GraphModule, tensors: Sequence[Tensor], decide: Decide | None = None, seed: int = 0
+    runner: GraphModule,
+    tensors: Sequence[Tensor],
+    decide: Decide | None = None,
+    seed: int = 0,
+    inner: bool = False,
 ) -> Iterator[Step]:
     """Each value as it is computed, so that no run's values pile up. `decide` may take another decision's side.
 
-    `seed` is that of the additional rounding.
+    `seed` is that of the additional rounding. With `inner` the inputs are values from within a network: they have one
+    more rounding too.
     """
     dice = torch.Generator().manual_seed(seed)
     jumps = jumping(runner.graph)
@@ -76,7 +80,10 @@ def lockstep(
     def round_again(value: str, top: Tensor) -> Tensor:
         if value in jumps:
             return decided[value].to(top.dtype)
-        return inherited.move(value, top, dice) * (1 + ULP * (2 * torch.rand(top.shape, generator=dice) - 1))
+        return more(inherited.move(value, top, dice))
+
+    def more(top: Tensor) -> Tensor:
+        return top * (1 + ULP * (2 * torch.rand(top.shape, generator=dice) - 1))
 
     for name, tensor in zip(runner.graph.inputs, tensors, strict=True):
         inherited.see_exact(name, tensor.double())
@@ -84,7 +91,7 @@ def lockstep(
         runs = (
             runner.steps(*(tensor.double() for tensor in tensors), adjust=exactly),
             runner.steps(*tensors, adjust=follow),
-            runner.steps(*tensors, adjust=round_again),
+            runner.steps(*(more(tensor) if inner else tensor for tensor in tensors), adjust=round_again),
         )
         for (value, high), (_, low), (_, rounded) in zip(*runs, strict=True):
             most, moved = inherited.of(value)
@@ -160,25 +167,25 @@ class FewValues:
     by as much as the budget of that bottom allows, and the layer computed from them in float64.
     """
 
-    def __init__(self, runner: GraphModule, images: int) -> None:
-        """For a batch of so many images, where the network leaves that free."""
+    def __init__(self, runner: GraphModule) -> None:
+        """For one run."""
         self._runner = runner
-        graph, jumps = runner.graph, jumping(runner.graph)
-        self._few: dict[str, tuple[Node, int]] = {
+        jumps = jumping(runner.graph)
+        self._makers = {
             value: (node, i)
-            for node in graph.nodes
+            for node in runner.graph.nodes
             for i, value in enumerate(node.outputs)
-            if _size(graph, value, images) < FEW and value not in jumps
+            if value not in jumps
         }
-        self._last = {value: top for top, (node, _) in self._few.items() for value in node.inputs}
+        self._last = {value: node.outputs[-1] for node in runner.graph.nodes for value in node.inputs}
         self._bottoms: dict[str, tuple[Tensor, float]] = {}
         self._dice = torch.Generator().manual_seed(0)
 
     def error(self, value: str, exact: Array) -> float:
         """The largest absolute error that was drawn for a value; 0 where it holds many, or none was drawn."""
-        if value not in self._few:
+        if value not in self._makers or exact.size >= FEW:
             return 0.0
-        node, i = self._few[value]
+        node, i = self._makers[value]
         weights = self._runner.weights_of(node, torch.float64)
         found = 0.0
         with torch.inference_mode():
@@ -189,7 +196,7 @@ class FewValues:
         return found
 
     def keep(self, value: str, exact: Array, allowed: float) -> None:
-        """Remember a value that blobs of few values are computed from, and its budget, an absolute error."""
+        """Remember a value and its budget, an absolute error, for as long as others are computed from it."""
         if value in self._last:
             self._bottoms[value] = torch.from_numpy(exact), allowed
         for name in [name for name, last in self._last.items() if last == value]:
@@ -197,11 +204,6 @@ class FewValues:
 
     def _changed(self, values: Tensor, allowed: float) -> Tensor:
         return values + allowed * (2 * torch.rand(values.shape, generator=self._dice, dtype=torch.float64) - 1)
-
-
-def _size(graph: Graph, value: str, images: int) -> int:
-    free = graph.batched[value][:1] == (None,)
-    return prod((images, *graph.shapes[value][1:]) if free else graph.shapes[value])
 
 
 def behind(graph: Graph, values: Mapping[str, object]) -> frozenset[str]:

@@ -35,11 +35,24 @@ DELIVERED = "delivered"  # the file that the user gets; it is no engine of its o
 
 
 @dataclass(frozen=True)
+class Local:
+    """By how much an engine differs from what exact arithmetic makes of its own values above, and what is allowed."""
+
+    error: float
+    budget: float
+
+    @property
+    def over(self) -> bool:
+        """Whether that is too much."""
+        return not self.error <= self.budget
+
+
+@dataclass(frozen=True)
 class BlobCheck:
     """One blob: the error of every engine that gives it, against the budget.
 
     `scale` is the largest absolute value of the truth; `nonfinite` counts its NaNs, its infinities and what float32
-    cannot hold, all of which are left out.
+    cannot hold, all of which are left out. `local` holds, by engine, what was judged apart, see `local.py`.
     """
 
     blob: str
@@ -50,10 +63,14 @@ class BlobCheck:
     errors: Mapping[str, float]
     reference_budget: float
     nonfinite: int = 0
+    local: Mapping[str, Local] = field(default_factory=dict)
 
     def over(self) -> list[str]:
         """The engines that leave the budget."""
-        return [name for name, error in self.errors.items() if not error <= self.budget_of(name)]
+        return [name for name, error in self.errors.items() if not self._keeps(name, error)]
+
+    def _keeps(self, engine: str, error: float) -> bool:
+        return error <= self.budget_of(engine) and (engine not in self.local or not self.local[engine].over)
 
     def budget_of(self, engine: str) -> float:
         """A person's own Caffe has its own float32 error; everything else must keep the budget."""
@@ -83,6 +100,12 @@ class Judged:
                 where = f"output '{blob.blob}' of the ONNX file" if engine == DELIVERED else where
                 off, allowed = f"{error:.2g} of the largest value", f"{blob.budget_of(engine):.2g}"
                 found[engine] = f"{where} is off by {off}, {allowed} are allowed"
+        for engine, local in blob.local.items():
+            if local.over and engine not in found:
+                found[engine] = (
+                    f"blob '{blob.blob}' of layer '{blob.layer}': {engine} is off by {local.error:.2g} of the largest "
+                    f"value from what its own values above make, {local.budget:.2g} are allowed"
+                )
         return found
 
     def errors(self) -> dict[str, float]:
@@ -108,24 +131,23 @@ class Judged:
 def judged(
     runner: GraphModule,
     tensors: Sequence[Tensor],
-    engines: Mapping[str, dict[str, Array]],
+    engines: Mapping[str, Mapping[str, Array]],
     outputs: Collection[str],
-    keep: Collection[str],
     decide: Decide | None = None,
     only: Collection[str] | None = None,
     done: Callable[[int, int], None] | None = None,
+    inner: bool = False,
 ) -> dict[str, Judged]:
-    """Every blob (or those of the values `only`), by value of the graph.
+    """Every blob (or those of the values `only`), by value of the graph, as `engines` have it, by value too.
 
-    What `engines` hold, by value too, is let go once it is judged, except `keep`. `decide`: see `lockstep`. `done` is
-    told how many blobs are judged, of how many.
+    `decide`, `inner`: see `lockstep`. `done` is told how many blobs are judged, of how many.
     """
     graph = runner.graph
     # Split and Dropout leave several names of one value: it is compared once, under the first.
     names = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
-    few = FewValues(runner, len(tensors[0]) if tensors[0].ndim else 1)
+    few = FewValues(runner)
     found: dict[str, Judged] = {}
-    for step in lockstep(runner, tensors, decide):
+    for step in lockstep(runner, tensors, decide, inner=inner):
         finite = _finite(step, graph.accounts.sound)
         scale = float(np.abs(step.exact[finite]).max(initial=0.0))
         budget = _budget(step, finite, scale, few)
@@ -133,9 +155,6 @@ def judged(
         if step.value not in names or (only is not None and step.value not in only):
             continue
         given = {engine: values[step.value] for engine, values in engines.items() if step.value in values}
-        if step.value not in keep:
-            for values in engines.values():
-                values.pop(step.value, None)
         if only is None:
             given = {GENERIC: step.plain, **given}
         blob = BlobCheck(
@@ -152,7 +171,7 @@ def judged(
             done(len(found), len(names))
         found[step.value] = _against(blob, step.exact, finite, given, step.exact if step.value in outputs else None)
     near = [value for value, item in found.items() if _near(item)]
-    return {**found, **_measured_again(runner, tensors, {value: found[value] for value in near}, decide)}
+    return {**found, **_measured_again(runner, tensors, {value: found[value] for value in near}, decide, inner)}
 
 
 def _near(item: Judged) -> bool:
@@ -162,7 +181,11 @@ def _near(item: Judged) -> bool:
 
 
 def _measured_again(
-    runner: GraphModule, tensors: Sequence[Tensor], found: Mapping[str, Judged], decide: Decide | None
+    runner: GraphModule,
+    tensors: Sequence[Tensor],
+    found: Mapping[str, Judged],
+    decide: Decide | None,
+    inner: bool,
 ) -> dict[str, Judged]:
     """Before it is called a fault, float32's own error is measured in `AGAIN` more runs.
 
@@ -170,7 +193,7 @@ def _measured_again(
     """
     widest = dict.fromkeys(found, 0.0)
     for seed in range(1, AGAIN + 1) if found else ():
-        for step in lockstep(runner, tensors, decide, seed):
+        for step in lockstep(runner, tensors, decide, seed, inner):
             if step.value in found:
                 finite = _finite(step, runner.graph.accounts.sound)
                 error = _error(step.exact, finite, found[step.value].check.scale, step.rounded)

@@ -61,7 +61,7 @@ def test_a_wrong_weight_in_a_sum_that_cancels_is_found(tmp_path: Path, seed: int
 def test_blobs_of_many_values_have_no_errors_drawn(tmp_path: Path) -> None:
     graph = write(tmp_path, SE_NET).graph()
     runner = lower(graph)
-    few = FewValues(runner, 2)
+    few = FewValues(runner)
     x = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
     for step in lockstep(runner, [x]):
         drawn = few.error(step.value, step.exact)

@@ -38,7 +38,7 @@ def runner(tmp_path: Path) -> GraphModule:
 
 def test_what_float32_cannot_hold_is_left_out(runner: GraphModule) -> None:
     """exp(100) is more than float32 holds, in Caffe too: the budget of a blob stays finite."""
-    found = judged(runner, [torch.from_numpy(X)], {}, (), ())["large"].check
+    found = judged(runner, [torch.from_numpy(X)], {}, ())["large"].check
     assert found.nonfinite == (X.astype(np.float64) * 100 > np.log(np.finfo(np.float32).max)).sum() > 0
     assert np.isfinite(found.budget)
     assert found.over() == []
@@ -51,20 +51,19 @@ def test_faults_are_said_by_engine(runner: GraphModule) -> None:
         DELIVERED: {"half": values[:1]},
         REFERENCE: {"half": values + np.float32(1e-5)},
     }
-    found = judged(runner, [torch.from_numpy(X)], engines, ("half",), ())["half"]
+    found = judged(runner, [torch.from_numpy(X)], engines, ("half",))["half"]
     assert set(found.check.errors) == {GENERIC, ONNX, REFERENCE}  # what is delivered is no engine of its own
     assert (found.check.budget, found.check.reference_budget) == (FLOOR, REFERENCE_FLOOR)
     assert found.check.over() == [ONNX]
     assert found.faults[DELIVERED] == "output 'half' of the ONNX file gives shape 1x3x12x10, the graph 2x3x12x10"
     assert "of layer 'half': onnxruntime is off by" in found.faults[ONNX]
     np.testing.assert_array_equal(found.exact, X.astype(np.float64) * 0.5)
-    assert all("half" not in values for values in engines.values())  # let go, once it is judged
 
 
 def test_one_engine_as_another_truth_judges_it(runner: GraphModule) -> None:
     values = X * np.float32(0.5)
-    wrong = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values + np.float32(1)}}, (), ())["half"]
-    right = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values}}, (), ())["half"]
+    wrong = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values + np.float32(1)}}, ())["half"]
+    right = judged(runner, [torch.from_numpy(X)], {ONNX: {"half": values}}, ())["half"]
     assert wrong.check.over() == [ONNX]
     found = wrong.with_engine(ONNX, replace(right, check=replace(right.check, budget=1e-3)))
     assert (found.faults, found.check.over(), found.check.budget) == ({}, [], 1e-3)
@@ -80,7 +79,7 @@ def test_a_float32_run_that_overflows_is_a_fault_and_allows_nothing(tmp_path: Pa
         'layer { name: "small" type: "Scale" bottom: "twice" bottom: "tiny" top: "small" scale_param { axis: 0 } }\n'
     )
     runner = lower(write(tmp_path, text).graph())
-    found = judged(runner, [torch.from_numpy(X)], {}, (), ())["small"]
+    found = judged(runner, [torch.from_numpy(X)], {}, ())["small"]
     assert found.check.budget == FLOOR
     assert "generic float32 is off by inf" in found.faults[GENERIC]
 
@@ -100,7 +99,7 @@ def test_two_lucky_runs_are_not_the_last_word(tmp_path: Path) -> None:
         x = np.full(X.shape, 3, np.float32)
         x[place] = -1.001
         tensors = [torch.from_numpy(x)]
-        found = judged(runner, tensors, {}, ("gate",), ())["gate"]
+        found = judged(runner, tensors, {}, ("gate",))["gate"]
         steps = [step for seed in range(1, AGAIN + 1) for step in lockstep(runner, tensors, seed=seed)]
         most = FACTOR * max(np.abs(step.rounded - step.exact).max() for step in steps if step.value == gate)
         if 1.5 * found.check.budget < most:
@@ -111,7 +110,7 @@ def test_two_lucky_runs_are_not_the_last_word(tmp_path: Path) -> None:
         assert found.exact is not None
         off = found.exact.copy()
         off[place] += error
-        again = judged(runner, tensors, {ONNX: {"gate": off}}, (), ())["gate"]
+        again = judged(runner, tensors, {ONNX: {"gate": off}}, ())["gate"]
         assert again.check.over() == over, error
         assert list(again.faults) == over
 
@@ -121,14 +120,14 @@ def test_the_rest_of_a_blob_counts_where_some_values_are_not_finite(
     runner: GraphModule, off: float, over: list[str]
 ) -> None:
     tensors = [torch.from_numpy(X)]
-    right = judged(runner, tensors, {}, ("large",), ())["large"]
+    right = judged(runner, tensors, {}, ("large",))["large"]
     assert right.check.nonfinite > 0
     assert right.exact is not None
     given = right.exact.copy()
     largest = np.abs(given) == right.check.scale
     assert largest.sum() == 1
     given[largest] *= 1 + off
-    found = judged(runner, tensors, {ONNX: {"large": given}}, (), ())["large"].check
+    found = judged(runner, tensors, {ONNX: {"large": given}}, ())["large"].check
     assert found.over() == over
     assert found.errors[ONNX] == pytest.approx(off)
 
@@ -142,5 +141,5 @@ def test_float32_is_measured_again_only_where_that_can_help(
     given = values + np.float32(off) * np.abs(values).max()
     counted = Mock(wraps=lockstep)
     monkeypatch.setattr(room, "lockstep", counted)
-    judged(runner, [torch.from_numpy(X)], {ONNX: {"half": given}}, (), ())
+    judged(runner, [torch.from_numpy(X)], {ONNX: {"half": given}}, ())
     assert counted.call_count == runs
