@@ -113,6 +113,7 @@ class Rates:
     """What is counted."""
 
     drawn: Counter[str] = field(default_factory=Counter)
+    beyond: int = 0  # networks with values that float32 cannot hold: left out
     refused: Counter[str] = field(default_factory=Counter)
     nearest: list[float] = field(default_factory=list)  # of each network, the largest share of a budget that is used
     locally: list[float] = field(default_factory=list)  # the same of local errors
@@ -122,6 +123,9 @@ class Rates:
 
     def check(self, number: int, case: Case, faults: bool) -> None:
         """One network."""
+        if not all((np.abs(values) <= np.finfo(np.float32).max).all() for values in case.exact.values()):
+            self.beyond += 1
+            return
         found = case.judged(honest(case.graph, case.inputs, case.tensors, case.folder))
         self.drawn[case.kind] += 1
         self.nearest.append(max(max(shares(item)) for item in found.values()))
@@ -156,6 +160,7 @@ class Rates:
         """Both rates."""
         total, refused = self.drawn.total(), self.refused.total()
         print(f"honest networks: {total}, refused: {refused}, at most {upper(refused, total):.1e} of all (95 %)")
+        print(f"left out, for values beyond float32: {self.beyond}")
         for kind, count in self.drawn.items():
             print(f"  {kind:20} {count:7}, refused {self.refused[kind]}")
         for what, used in [("", self.nearest), (" of its own layers", self.locally)] if total else ():

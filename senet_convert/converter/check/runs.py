@@ -41,7 +41,6 @@ class Step:
     plain: Array
     rounded: Array
     inherited: float = 0.0  # of a pointwise layer: what its bottom's error may make of the top, at most
-    moved: bool = False  # whether values were moved in the third run, here or before
 
 
 def jumping(graph: Graph) -> dict[str, tuple[Node, int]]:
@@ -94,8 +93,7 @@ def lockstep(
             runner.steps(*(more(tensor) if inner else tensor for tensor in tensors), adjust=round_again),
         )
         for (value, high), (_, low), (_, rounded) in zip(*runs, strict=True):
-            most, moved = inherited.of(value)
-            yield Step(value, high.numpy(), low.numpy(), rounded.numpy(), most, moved)
+            yield Step(value, high.numpy(), low.numpy(), rounded.numpy(), inherited.of(value))
 
 
 class Inherited:
@@ -106,11 +104,9 @@ class Inherited:
         nodes = [node for node in runner.graph.nodes if node.layer.pointwise and len(node.inputs) == 1]
         self._nodes: dict[str, Node] = {node.outputs[0]: node for node in nodes}
         self._last = {node.inputs[0]: node.outputs[0] for node in nodes}  # bottom -> the last top made of it
-        self._makers = {value: node for node in runner.graph.nodes for value in node.outputs}
         self._exact: dict[str, Tensor] = {}
         self._errors: dict[str, float] = {}
         self._most: dict[str, float] = {}
-        self._moved: set[str] = set()
 
     def see_exact(self, value: str, top: Tensor) -> None:
         """A value in exact arithmetic."""
@@ -125,15 +121,12 @@ class Inherited:
 
     def move(self, value: str, top: Tensor, dice: torch.Generator) -> Tensor:
         """The top in the third run, moved where few values feel what it inherits."""
-        if self._moved.intersection(self._makers[value].inputs):
-            self._moved.add(value)
         node = self._nodes.get(value)
         if node is not None:
             up, down = self._sides(node, value)
             spread = torch.maximum(up.abs(), down.abs())
             most = self._most[value] = float(spread.max()) if spread.numel() else 0.0
             if most and int((spread > most / 4).sum()) <= FELT:
-                self._moved.add(value)
                 top = top + torch.where(torch.rand(top.shape, generator=dice) < 0.5, up, down).to(top.dtype)
         self._forget(value)
         return top
@@ -146,9 +139,9 @@ class Inherited:
         up, down = (side.nan_to_num(0.0, 0.0, 0.0) for side in sides)
         return torch.where(up.abs() < least, least, up), torch.where(down.abs() < least, -least, down)
 
-    def of(self, value: str) -> tuple[float, bool]:
-        """(What it inherits at most, whether it or what it is made of was moved)."""
-        return self._most.pop(value, 0.0), value in self._moved
+    def of(self, value: str) -> float:
+        """What it inherits at most."""
+        return self._most.pop(value, 0.0)
 
     def _forget(self, value: str) -> None:
         """Let go what nobody needs any more."""
@@ -178,7 +171,7 @@ class FewValues:
             if value not in jumps
         }
         self._last = {value: node.outputs[-1] for node in runner.graph.nodes for value in node.inputs}
-        self._bottoms: dict[str, tuple[Tensor, float]] = {}
+        self._bottoms: dict[str, tuple[Tensor, Tensor]] = {}
         self._dice = torch.Generator().manual_seed(0)
 
     def error(self, value: str, exact: Array) -> float:
@@ -195,14 +188,14 @@ class FewValues:
                 found = max(found, float(difference[np.isfinite(difference)].max(initial=0.0)))
         return found
 
-    def keep(self, value: str, exact: Array, allowed: float) -> None:
+    def keep(self, value: str, exact: Array, allowed: float | Array) -> None:
         """Remember a value and its budget, an absolute error, for as long as others are computed from it."""
         if value in self._last:
-            self._bottoms[value] = torch.from_numpy(exact), allowed
+            self._bottoms[value] = torch.from_numpy(exact), torch.as_tensor(allowed)
         for name in [name for name, last in self._last.items() if last == value]:
             self._bottoms.pop(name, None)
 
-    def _changed(self, values: Tensor, allowed: float) -> Tensor:
+    def _changed(self, values: Tensor, allowed: Tensor) -> Tensor:
         return values + allowed * (2 * torch.rand(values.shape, generator=self._dice, dtype=torch.float64) - 1)
 
 

@@ -22,7 +22,7 @@ from ...deploy.images.origins import KEY
 from ...deploy.labels.classes import Classes
 from ...version import __version__
 from ..check.compare import Check
-from ..check.tolerance import FACTOR, FLOOR, MOST_BY_ULP, REFERENCE, REFERENCE_FLOOR, BlobCheck
+from ..check.tolerance import FACTOR, FLOOR, REFERENCE, REFERENCE_FLOOR, BlobCheck
 from ..check.written_weights import Landed
 from ..export.onnx import OnnxModel
 from ..graph.graph import Graph, Node
@@ -200,7 +200,6 @@ def _check(check: Check | None) -> dict[str, Any] | None:
             "floor": FLOOR,
             "reference_floor": REFERENCE_FLOOR,
             "of": "the generic runner's own float32 error",
-            "most_by_rounding": MOST_BY_ULP,
         },
         "blobs": len(check.blobs),
         "worst": {engine: _worst(check.worst(engine), engine) for engine in check.engines},
@@ -255,6 +254,10 @@ def _blob(blob: BlobCheck) -> dict[str, Any]:
         "budget": _number(blob.budget),
         "reference_budget": _number(blob.reference_budget) if REFERENCE in blob.errors else None,
         "engines": {engine: _number(error) for engine, error in blob.errors.items()},
+        "local": {
+            engine: {"error": _number(local.error), "budget": _number(local.budget)}
+            for engine, local in blob.local.items()
+        },
         "over_budget": blob.over(),
         "nonfinite_values": blob.nonfinite,
     }

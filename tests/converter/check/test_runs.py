@@ -108,15 +108,15 @@ def test_a_pointwise_layer_inherits_its_bottoms_error_through_its_steepness(tmp_
     x = float(steps["sum"].exact[0, 0, 0, 0])
     steepest = max(abs(sigmoid(x + side) - sigmoid(x)) for side in (bottom, -bottom))
     assert steps["gate"].inherited == pytest.approx(steepest, rel=1e-6)
-    assert [steps[value].moved for value in ("sum", "gate", "gated")] == [False, True, True]
+    assert np.abs(steps["gate"].rounded - steps["gate"].exact).max() > steepest / 4
 
 
 def test_what_many_values_feel_is_left_to_the_runs(tmp_path: Path) -> None:
     module = lower(write(tmp_path, INPUT + GATES).graph())
     x = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
     steps = {step.value: step for step in lockstep(module, [x])}
-    assert not any(step.moved for step in steps.values())
     assert steps["gate"].inherited > 0
+    assert np.abs(steps["gate"].rounded - steps["gate"].exact).max() < 2 * steps["gate"].inherited
 
 
 def sigmoid(x: float) -> float:

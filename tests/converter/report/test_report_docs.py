@@ -26,6 +26,7 @@ NAMED_BY_DATA = {
     "check.worst": "<engine>",
     "check.top5": "<blob>",
     "layers[].errors[].engines": "<engine>",
+    "layers[].errors[].local": "<engine>",
 }
 TYPES = {
     "integer": lambda value: type(value) is int,
