@@ -1,9 +1,9 @@
 """How often the check is wrong: `python -m fuzz.check_rates --count 10000`.
 
 Random networks of many kinds are built, exported and checked. Their engines are honest: float32 torch and onnxruntime
-in several ways (graph optimisations, threads, kernels, memory layouts). `refused` counts the networks of which the check
-calls any engine wrong. Then one fault at a time is put into each network, computed by onnxruntime and by torch. It
-counts where it shows: where on some blob its effect in exact arithmetic is more than `ABOVE` times the largest error
+in several ways (graph optimisations, threads, kernels, memory layouts). `refused` counts the networks of which the
+check calls any engine wrong. Then one fault at a time is put into each network, computed by onnxruntime and by torch.
+It counts where it shows: where on some blob its effect in exact arithmetic is more than `ABOVE` times the largest error
 that any honest engine makes there. `missed` are those that the check lets pass, in either engine. With each rate stands
 the upper end of its 95 % interval (Wilson's). Networks are drawn by their number: each can be looked at alone, and
 several of these may run side by side, from another `--first`.
@@ -119,12 +119,12 @@ class Rates:
         """One network."""
         found = case.judged(honest(case.graph, case.inputs, case.tensors, case.folder))
         self.drawn[case.kind] += 1
-        used = [(e / i.check.budget_of(n), n, i) for i in found.values() for n, e in i.errors().items()]
-        share, engine, item = max(used, key=lambda one: one[0])
-        self.nearest.append(share)
-        if share > 1:
+        used = [e / i.check.budget_of(n) for i in found.values() for n, e in i.errors().items()]
+        self.nearest.append(max(used))
+        faulty = [fault for item in found.values() for fault in item.faults.values()]
+        if faulty:
             self.refused[case.kind] += 1
-            print(f"refused: network {number} ({case.kind}): {item.faults.get(engine)}", flush=True)
+            print(f"refused: network {number} ({case.kind}): {faulty[0]}", flush=True)
         if faults:
             self._faults(number, case, found)
 

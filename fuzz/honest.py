@@ -1,4 +1,4 @@
-"""Float32 arithmetic in many forms, all of them right: what the check must let pass, and what errors are held against."""
+"""Float32 arithmetic in many forms, all of them right: what the check lets pass, and what errors are held against."""
 
 from __future__ import annotations
 

@@ -163,13 +163,7 @@ class FewValues:
     def __init__(self, runner: GraphModule, images: int) -> None:
         """For a batch of so many images, where the network leaves that free."""
         self._runner = runner
-        graph, jumps = runner.graph, jumping(runner.graph)
-        self._few: dict[str, tuple[Node, int]] = {
-            value: (node, i)
-            for node in graph.nodes
-            for i, value in enumerate(node.outputs)
-            if _size(graph, value, images) < FEW and value not in jumps
-        }
+        self._few: dict[str, tuple[Node, int]] = few_values(runner.graph, images)
         self._last = {value: top for top, (node, _) in self._few.items() for value in node.inputs}
         self._bottoms: dict[str, tuple[Tensor, float]] = {}
         self._dice = torch.Generator().manual_seed(0)
@@ -197,6 +191,17 @@ class FewValues:
 
     def _changed(self, values: Tensor, allowed: float) -> Tensor:
         return values + allowed * (2 * torch.rand(values.shape, generator=self._dice, dtype=torch.float64) - 1)
+
+
+def few_values(graph: Graph, images: int) -> dict[str, tuple[Node, int]]:
+    """The values on blobs of fewer than `FEW`, but for those that jump: value -> the node and the number of its top."""
+    jumps = jumping(graph)
+    return {
+        value: (node, i)
+        for node in graph.nodes
+        for i, value in enumerate(node.outputs)
+        if _size(graph, value, images) < FEW and value not in jumps
+    }
 
 
 def _size(graph: Graph, value: str, images: int) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..graph.graph import Graph
 from ..layers.base import times
 from ..runner import GraphModule
+from .local import Local, LocalErrors
 from .runs import Decide, FewValues, Step, lockstep
 
 Array = NDArray[Any]
@@ -62,7 +63,8 @@ class BlobCheck:
 
 @dataclass(frozen=True)
 class Judged:
-    """A blob with the errors of every engine, DELIVERED too; `misshapen` says in words who gives another shape.
+    """A blob with the errors of every engine, DELIVERED too; `misshapen` says in words who gives another shape, or
+    computes it wrongly from its own bottoms (see local.py).
 
     `exact` is there for outputs of the ONNX file.
     """
@@ -94,6 +96,22 @@ class Judged:
         budget = max(self.check.budget, budget)
         return replace(self, check=replace(self.check, budget=budget, reference_budget=max(budget, REFERENCE_FLOOR)))
 
+    def with_local(self, apart: Mapping[str, Local]) -> Judged:
+        """As a blob of few values: wrong are the engines that compute it wrongly from their own bottoms.
+
+        Whoever computes it rightly may be off by what its bottoms, which were judged themselves, make of it.
+        """
+        blob = self.check
+        said = {
+            engine: f"blob '{blob.blob}' of layer '{blob.layer}': {engine} is off by {one.error:.2g} from what the "
+            f"layer makes of its own bottoms, {one.allowed:.2g} are allowed"
+            for engine, one in apart.items()
+            if one.error > one.allowed
+        }
+        right = [one.inherited + one.allowed for one in apart.values() if one.error <= one.allowed]
+        wider = self.with_budget(max(right, default=0.0) / (blob.scale or 1.0))
+        return replace(wider, misshapen={**said, **self.misshapen})
+
     def with_engine(self, engine: str, other: Judged) -> Judged:
         """With one engine as `other` judges it."""
         errors = {name: error for name, error in self.check.errors.items() if name != engine}
@@ -123,16 +141,22 @@ def judged(
     graph = runner.graph
     # Split and Dropout leave several names of one value: it is compared once, under the first.
     names = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
-    few = FewValues(runner, len(tensors[0]) if tensors[0].ndim else 1)
+    images = len(tensors[0]) if tensors[0].ndim else 1
+    few, local = FewValues(runner, images), LocalErrors(runner, images)
+    fed = {name: tensor.numpy() for name, tensor in zip(graph.inputs, tensors, strict=True)}
+    for name, array in fed.items():
+        local.see(name, dict.fromkeys((GENERIC, *engines), array))
     found: dict[str, Judged] = {}
     for step in lockstep(runner, tensors, decide):
         finite = _finite(step, graph.accounts.sound)
         scale = float(np.abs(step.exact[finite]).max(initial=0.0))
         budget = _budget(step, finite, scale, few)
         few.keep(step.value, step.exact, budget * (scale or 1.0))
+        given = {engine: values[step.value] for engine, values in engines.items() if step.value in values}
+        apart = local.of(step.value, step.exact, {GENERIC: step.plain, **given})
+        local.see(step.value, {GENERIC: step.plain, **given})
         if step.value not in names or (only is not None and step.value not in only):
             continue
-        given = {engine: values[step.value] for engine, values in engines.items() if step.value in values}
         if step.value not in keep:
             for values in engines.values():
                 values.pop(step.value, None)
@@ -150,7 +174,8 @@ def judged(
         )
         if done:
             done(len(found), len(names))
-        found[step.value] = _against(blob, step.exact, finite, given, step.exact if step.value in outputs else None)
+        item = _against(blob, step.exact, finite, given, step.exact if step.value in outputs else None)
+        found[step.value] = item.with_local(apart) if only is None else item
     near = [value for value, item in found.items() if _near(item)]
     return {**found, **_measured_again(runner, tensors, {value: found[value] for value in near}, decide)}
 
