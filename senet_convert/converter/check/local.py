@@ -30,10 +30,12 @@ def judged_locally(
 ) -> dict[str, Judged]:
     """What `found` says of wide budgets, with the local error of an engine.
 
-    `values` are the engine's, by value of the graph, and the network's inputs.
+    `values` are the engine's, by value of the graph, and the network's inputs. Those that are not judged themselves are
+    taken from nobody: they may be what is wrong.
     """
+    given = {value for value in values if value in found or value in runner.graph.inputs}
     wide = [value for value, item in found.items() if item.check.budget > WIDE and engine not in item.faults]
-    graph = part(runner.graph, values, [value for value in wide if value in values])
+    graph = part(runner.graph, given, [value for value in wide if value in given])
     if not graph.nodes:
         return {}
     tensors = [torch.from_numpy(values[name.removeprefix(GIVEN)]).float() for name in graph.inputs]

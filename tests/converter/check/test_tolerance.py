@@ -143,3 +143,31 @@ def test_float32_is_measured_again_only_where_that_can_help(
     monkeypatch.setattr(room, "lockstep", counted)
     judged(runner, [torch.from_numpy(X)], {ONNX: {"half": given}}, ())
     assert counted.call_count == runs
+
+
+FAR = INPUT + (
+    'layer { name: "far" type: "Power" bottom: "data" top: "far" power_param { shift: 100000 } }\n'
+    'layer { name: "near" type: "Power" bottom: "far" top: "near" power_param { shift: -100000 } }\n'
+)
+
+
+def test_what_one_more_rounding_makes_counts_in_full(tmp_path: Path) -> None:
+    """Whole numbers have no error in a plain run; an engine that rounds otherwise is right all the same."""
+    runner = lower(write(tmp_path, FAR).graph())
+    x = np.arange(X.size, dtype=np.float32).reshape(X.shape)
+    far = np.nextafter(x + np.float32(1e5), np.float32(np.inf))
+    values = {"far": far, "near": far - np.float32(1e5)}
+    found = judged(runner, [torch.from_numpy(x)], {ONNX: values}, ())
+    assert found["near"].check.errors == {GENERIC: 0.0, ONNX: pytest.approx(1e5 * 2**-23 / x.max(), rel=0.5)}
+    assert [item.check.over() for item in found.values()] == [[], []]
+
+
+def test_what_float32_flushes_to_0_is_no_error(tmp_path: Path) -> None:
+    text = (
+        INPUT
+        + 'layer { name: "tiny" type: "Power" bottom: "data" top: "tiny" power_param { scale: 1e-21 power: 2 } }\n'
+    )
+    runner = lower(write(tmp_path, text).graph())
+    found = judged(runner, [torch.from_numpy(X)], {ONNX: {"tiny": np.zeros_like(X)}}, ())["tiny"].check
+    assert 0 < found.scale < np.finfo(np.float32).tiny
+    assert found.over() == []
