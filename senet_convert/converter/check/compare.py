@@ -1,6 +1,7 @@
 """The check: several engines compute the same inputs, and every blob of each is held against exact arithmetic.
 
-How far an engine may be off says `judge`; what holds where a layer decides, `decisions`.
+How far an engine may be off says `tolerance`; what it may add where much may come down, `local`; what holds where a
+layer decides, `ties`.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 A pointwise layer inherits its bottom's error through its own steepness: f(x ± e) - f(x); it is never less than what
 float32's approximations of f are off by. Where only few values feel it, behind a sigmoid that is saturated elsewhere,
-say, two runs may both be lucky there. In the third run each of them is
-therefore moved by as much, to either side, and what is computed from them shows what that makes.
+say, two runs may both be lucky there. In the third run each of them is therefore moved by as much, to either side, and
+what is computed from them shows what that makes.
 
 Where a layer decides (an index, a comparison), the two float32 runs follow the exact one: what a layer decides by is
-judged apart (`decisions`), and their values stay comparable behind it.
+judged apart (`ties`), and their values stay comparable behind it.
 """
 
 from __future__ import annotations

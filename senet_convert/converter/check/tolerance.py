@@ -6,6 +6,7 @@ there are two: as it is, and with one more rounding put on every value (Monte Ca
 of few values, where both can be, errors are drawn besides (`runs.FewValues`), and a pointwise layer is allowed what its
 bottom's error makes of it (`runs.Inherited`). Errors are max-norm, relative to the largest value of the blob. Before an
 engine that is just over a budget is called wrong, float32's error is measured again, in more runs of the second kind.
+What a wide budget may hide is judged besides, by local errors (`local.py`).
 """
 
 from __future__ import annotations
