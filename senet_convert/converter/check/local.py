@@ -1,8 +1,9 @@
 """The local error: what a layer itself is off by, whatever came down to it.
 
-Budgets grow with the errors that come from above, and behind a steep layer or a sum that cancels they may hide a fault
-of the layers below. Where a budget is `WIDE`, what lies between an engine's own values is therefore judged as a network
-of its own: its inputs are the engine's values, and float32's error is what this network makes of them.
+A budget holds what errors from above may become, and behind a steep layer or a sum that cancels that is far more than
+what plain float32 happens to be off by: a fault of the layers below may hide in it. Where a budget is `WIDE`, what lies
+between an engine's own values is therefore judged as a network of its own: its inputs are the engine's values, and
+float32's error is what this network makes of them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from ..graph.graph import Graph, Node
 from ..runner import GraphModule, lower
 from .runs import jumping
-from .tolerance import FLOOR, Judged, Local, judged
+from .tolerance import FACTOR, FLOOR, GENERIC, BlobCheck, Judged, Local, judged
 
 Array = NDArray[Any]
 
-WIDE = 2 * FLOOR  # a budget from where on it holds more than what a layer itself may be off by at the least
+WIDE = 2.0  # times the budget that plain float32 alone would give: what no other run has widened is no place to hide
 GIVEN = "given "  # in front of an engine's value where it is an input
 
 
@@ -34,13 +35,17 @@ def judged_locally(
     taken from nobody: they may be what is wrong.
     """
     given = {value for value in values if value in found or value in runner.graph.inputs}
-    wide = [value for value, item in found.items() if item.check.budget > WIDE and engine not in item.faults]
+    wide = [value for value, item in found.items() if _wide(item.check) and engine not in item.faults]
     graph = part(runner.graph, given, [value for value in wide if value in given])
     if not graph.nodes:
         return {}
     tensors = [torch.from_numpy(values[name.removeprefix(GIVEN)]).float() for name in graph.inputs]
     again = judged(lower(graph), tensors, {engine: values}, (), only=graph.blobs.values(), inner=True)
     return {value: _with_local(found[value], engine, item) for value, item in again.items()}
+
+
+def _wide(blob: BlobCheck) -> bool:
+    return blob.budget > WIDE * max(FLOOR, FACTOR * blob.errors[GENERIC])
 
 
 def _with_local(item: Judged, engine: str, alone: Judged) -> Judged:
