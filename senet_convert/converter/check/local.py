@@ -40,7 +40,7 @@ def judged_locally(
     if not graph.nodes:
         return {}
     tensors = [torch.from_numpy(values[name.removeprefix(GIVEN)]).float() for name in graph.inputs]
-    again = judged(lower(graph), tensors, {engine: values}, (), only=graph.blobs.values(), inner=True)
+    again = judged(lower(graph), tensors, {engine: values}, (), only=graph.blobs.values())
     return {value: _with_local(found[value], engine, item) for value, item in again.items()}
 
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..graph.graph import Graph, Node
+from ..layers.base import ULP
 from ..runner import GraphModule
 
 Array = NDArray[Any]
 Decide = Callable[[str, Tensor], Tensor]  # a value that jumps, and what exact arithmetic makes of it -> what counts
 
-ULP = 2.0**-23  # the largest relative change by one more rounding
 FEW = 16  # of how many values on a blob says enough about errors
 DRAWS = 16  # how often errors are drawn for one of fewer
 FELT = 64  # by how many values an inherited error must be felt for two runs to show it
@@ -53,12 +53,11 @@ def lockstep(
     tensors: Sequence[Tensor],
     decide: Decide | None = None,
     seed: int = 0,
-    inner: bool = False,
 ) -> Iterator[Step]:
     """Each value as it is computed, so that no run's values pile up. `decide` may take another decision's side.
 
-    `seed` is that of the additional rounding. With `inner` the inputs are values from within a network: they have one
-    more rounding too.
+    `seed` is that of the additional rounding. Inputs have it too, for the rounding in the layers that read them, unless
+    they are whole numbers, which may be indices.
     """
     dice = torch.Generator().manual_seed(seed)
     jumps = jumping(runner.graph)
@@ -90,10 +89,14 @@ def lockstep(
         runs = (
             runner.steps(*(tensor.double() for tensor in tensors), adjust=exactly),
             runner.steps(*tensors, adjust=follow),
-            runner.steps(*(more(tensor) if inner else tensor for tensor in tensors), adjust=round_again),
+            runner.steps(*(more(tensor) if _broken(tensor) else tensor for tensor in tensors), adjust=round_again),
         )
         for (value, high), (_, low), (_, rounded) in zip(*runs, strict=True):
             yield Step(value, high.numpy(), low.numpy(), rounded.numpy(), inherited.of(value))
+
+
+def _broken(tensor: Tensor) -> bool:
+    return bool((tensor != tensor.round()).any())
 
 
 class Inherited:
@@ -134,7 +137,7 @@ class Inherited:
     def _sides(self, node: Node, value: str) -> tuple[Tensor, Tensor]:
         """By how much the top changes when all of its bottom is off to one side, or to the other."""
         x, weights = self._exact[node.inputs[0]], self._runner.weights_of(node, torch.float64)
-        error, least = self._errors.get(node.inputs[0], 0.0), node.layer.resolution
+        error, least = self._errors.get(node.inputs[0], 0.0), node.layer.resolution(x)
         sides = [node.layer.torch([x + side], weights)[0] - self._exact[value] for side in (error, -error)]
         up, down = (side.nan_to_num(0.0, 0.0, 0.0) for side in sides)
         return torch.where(up.abs() < least, least, up), torch.where(down.abs() < least, -least, down)

@@ -138,18 +138,17 @@ def judged(
     decide: Decide | None = None,
     only: Collection[str] | None = None,
     done: Callable[[int, int], None] | None = None,
-    inner: bool = False,
 ) -> dict[str, Judged]:
     """Every blob (or those of the values `only`), by value of the graph, as `engines` have it, by value too.
 
-    `decide`, `inner`: see `lockstep`. `done` is told how many blobs are judged, of how many.
+    `decide`: see `lockstep`. `done` is told how many blobs are judged, of how many.
     """
     graph = runner.graph
     # Split and Dropout leave several names of one value: it is compared once, under the first.
     names = {value: blob for blob, value in reversed(list(graph.blobs.items())) if blob not in graph.inputs}
     few = FewValues(runner)
     found: dict[str, Judged] = {}
-    for step in lockstep(runner, tensors, decide, inner=inner):
+    for step in lockstep(runner, tensors, decide):
         finite = _finite(step, graph.accounts.sound)
         scale = float(np.abs(step.exact[finite]).max(initial=0.0))
         budget = _budget(step, finite, scale, few)
@@ -175,7 +174,7 @@ def judged(
             done(len(found), len(names))
         found[step.value] = _against(blob, step.exact, finite, given, step.exact if step.value in outputs else None)
     near = [value for value, item in found.items() if _near(item)]
-    return {**found, **_measured_again(runner, tensors, {value: found[value] for value in near}, decide, inner)}
+    return {**found, **_measured_again(runner, tensors, {value: found[value] for value in near}, decide)}
 
 
 def _near(item: Judged) -> bool:
@@ -189,7 +188,6 @@ def _measured_again(
     tensors: Sequence[Tensor],
     found: Mapping[str, Judged],
     decide: Decide | None,
-    inner: bool,
 ) -> dict[str, Judged]:
     """Before it is called a fault, float32's own error is measured in `AGAIN` more runs.
 
@@ -197,7 +195,7 @@ def _measured_again(
     """
     widest = dict.fromkeys(found, 0.0)
     for seed in range(1, AGAIN + 1) if found else ():
-        for step in lockstep(runner, tensors, decide, seed, inner):
+        for step in lockstep(runner, tensors, decide, seed):
             if step.value in found:
                 finite = _finite(step, runner.graph.accounts.sound)
                 error = _error(step.exact, finite, found[step.value].check.scale, step.rounded)

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from onnx import TensorProto
 from torch import Tensor
 
-from .base import Emitter, Layer, LayerFault, Shape, int64, scalar, scaled, times
+from .base import ULP, Emitter, Layer, LayerFault, Shape, int64, scalar, scaled, times
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,12 @@ class Sigmoid(Layer):
     """Caffe's Sigmoid (sigmoid_layer.cpp); it saturates, it does not overflow."""
 
     pointwise: ClassVar[bool] = True
-    resolution: ClassVar[float] = 2.0**-23  # of values up to 1: onnxruntime takes a rational function
     message: ClassVar[str] = "sigmoid_param"
     keeps_class_order: ClassVar[bool] = True
+
+    def resolution(self, x: Tensor) -> Tensor | float:
+        """Of values up to 1: onnxruntime takes a rational function."""
+        return ULP
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""
@@ -148,8 +151,11 @@ class TanH(Layer):
     """Caffe's TanH (tanh_layer.cpp)."""
 
     pointwise: ClassVar[bool] = True
-    resolution: ClassVar[float] = 2.0**-23  # of values up to 1: onnxruntime takes a rational function
     message: ClassVar[str] = "tanh_param"
+
+    def resolution(self, x: Tensor) -> Tensor | float:
+        """Of values up to 1: onnxruntime takes a rational function."""
+        return ULP
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By torch's own."""
@@ -183,6 +189,10 @@ class Swish(Layer):
 
     pointwise: ClassVar[bool] = True
     message: ClassVar[str] = "swish_param"
+
+    def resolution(self, x: Tensor) -> Tensor | float:
+        """That of the sigmoid, multiplied as it is."""
+        return ULP * x.abs()
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """As written above."""

@@ -18,6 +18,8 @@ from torch import Tensor
 Shape = tuple[int, ...]
 Array = NDArray[Any]
 
+ULP = 2.0**-23  # the largest relative change by one more rounding of float32
+
 # Fields that steer training or choose between equal implementations; they never change what inference computes.
 WITHOUT_EFFECT = frozenset({"engine", "filler", "weight_filler", "bias_filler"})
 
@@ -71,7 +73,6 @@ class Layer:
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
     open_axes: ClassVar[tuple[int, ...]] = ()  # axes of the tops whose length only the data tell; `shapes` says 1
     pointwise: ClassVar[bool] = False  # whether each value of the top is made of one of the bottom, by one function
-    resolution: ClassVar[float] = 0.0  # of a pointwise layer: the absolute error of float32's approximations of it
     by_coordinates: ClassVar[bool] = False  # whether a parameter follows from where cells lie, see `shifted`
     keeps_class_order: ClassVar[bool] = False  # whether axis 1 of the top is the classes that axis 1 of the bottom is
     note: ClassVar[str] = ""  # which meaning is used, where forks of Caffe have several for one type: a warning
@@ -95,6 +96,10 @@ class Layer:
 
     def validate(self) -> None:
         """Raise LayerFault when parameters exclude each other."""
+
+    def resolution(self, x: Tensor) -> Tensor | float:
+        """Of a pointwise layer: the absolute error of float32's approximations of it, at each value of the bottom."""
+        return 0.0
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         """Shapes of the tops; raises LayerFault where Caffe's shape arithmetic has no answer."""

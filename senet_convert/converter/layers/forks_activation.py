@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from .activation import ReLU
-from .base import Emitter, Layer, LayerFault, Shape, axis_of, scalar
+from .base import ULP, Emitter, Layer, LayerFault, Shape, axis_of, scalar
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,10 @@ class Mish(Layer):
     """x * tanh(log(1 + exp(x))) (mish_layer.cpp); forks cut the logarithm off at 20, which changes nothing in float."""
 
     pointwise: ClassVar[bool] = True
+
+    def resolution(self, x: Tensor) -> Tensor | float:
+        """That of the tanh, multiplied as it is."""
+        return ULP * x.abs()
 
     def torch(self, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """By logaddexp, as BNLL."""
