@@ -8,10 +8,10 @@ from dataclasses import replace
 from ...errors import listed
 from ...proto import NetDef
 from ..layers.registry import merged
-from .builder import IDENTITIES
 from .draft import Options
 from .fields import kind_of, python_class
 from .inputs import DATA
+from .layer_types import IDENTITIES
 from .passes import LOSSES, SINKS
 
 
