@@ -153,6 +153,16 @@ def test_faults_of_a_network_beside_an_empty_caffemodel_are_told(tmp_path: Path)
         senet_convert.load(prototxt)
 
 
+def test_a_prototxt_alone_that_cannot_be_read_says_where(tmp_path: Path) -> None:
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(PLAIN + 'layer { name: "x"')
+    with pytest.raises(ReadError, match="line 4"):
+        senet_convert.load(prototxt)
+    text = prototxt.rename(tmp_path / "net.caffemodel")
+    with pytest.raises(ReadError, match="not a caffemodel: it is a text file"):
+        senet_convert.load(text)
+
+
 def test_a_network_without_weights_is_cut_before_what_is_unknown(tmp_path: Path) -> None:
     prototxt = tmp_path / "net.prototxt"
     prototxt.write_text(PLAIN + 'layer { name: "y" type: "Region" bottom: "data" top: "y" region_param { n: 1 } }\n')

@@ -23,6 +23,7 @@ from .cut import cut
 from .draft import Options
 
 FILLER = "bilinear"
+PROTOTXT = ".prototxt"
 _SOME = 3  # layers that a message names
 
 
@@ -31,7 +32,8 @@ def weightless(
 ) -> tuple[NetDef, NetDef] | None:
     """The weights and the definition of a network that comes as a prototxt alone, in the caffemodel's place, or with an
     empty caffemodel; None where the files are others, or the network needs weights. `outputs` are all that is asked of
-    it, see `cut`. Raises ConvertError for a faulty network, and for a prototxt alone whose network needs weights.
+    it, see `cut`. Raises ConvertError for a faulty network, and for a prototxt alone that cannot be read or needs
+    weights.
     """
     if not caffemodel.is_file() or (prototxt is not None and not holds_nothing(caffemodel)):
         return None
@@ -41,6 +43,8 @@ def weightless(
     try:
         definition = read_prototxt(caffemodel if prototxt is None else prototxt)
     except ConvertError:
+        if prototxt is None and caffemodel.suffix == PROTOTXT:
+            raise
         return None  # reading the files as what they should be says more
     wanted = build(cut(definition, outputs, options)[0], None, options).wanted
     layers = {layer.name: layer for layer in definition.layers}

@@ -28,7 +28,7 @@ def misfit(layer: LayerDef, kind: type[Layer] | None, name: str) -> str:
     for have, (low, high), what in ((len(layer.bottoms), takes, "bottoms"), (len(layer.tops), gives, "tops")):
         if have < low or (high is not None and have > high):
             wants = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-            return f"it has {have} {what}, its type takes {wants}"
+            return f"it has {have} {what}, its type takes {wants}{kind.namesakes if kind else ''}"
     return ""
 
 
@@ -55,7 +55,7 @@ def python_code(layer: LayerDef) -> str:
     name, module = python_class(layer), layer.params.get("python_param", {}).get("module", "")
     recipe = f"; or cut the network there: see '{RECIPES[name]}' in docs/layers.md" if name in RECIPES else ""
     return (
-        f"it runs Python code, class '{name}' of module '{module}', which only Caffe can. Say what it computes in a "
+        f"Python code runs in Caffe only: class '{name}' of module '{module}'. Say what it computes in a "
         f"class {name or 'of that name'} with message = \"python_param\" (--layers FILE.py): see 'Python layers' in "
         f"docs/custom_layers.md{recipe}"
     )

@@ -66,6 +66,7 @@ class Layer:
     ignored: ClassVar[frozenset[str]] = WITHOUT_EFFECT
     takes: ClassVar[tuple[int, int | None]] = (1, 1)  # how many bottoms: at least, at most
     gives: ClassVar[tuple[int, int | None]] = (1, 1)  # how many tops
+    namesakes: ClassVar[str] = ""  # what forks mean by this type that takes other numbers of blobs, for messages
     in_place: ClassVar[bool] = True  # whether Caffe lets top and bottom be one blob
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns

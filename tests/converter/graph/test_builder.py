@@ -332,10 +332,10 @@ def test_python_layers_say_what_they_run_and_how_to_add_it(tmp_path: Path) -> No
     )
     _, first, second = refused(tmp_path, text)
     assert (
-        "layer 'roi' (line 2), param_str 'feat_stride': it runs Python code, class 'ProposalLayer' of module" in first
+        "layer 'roi' (line 2), param_str 'feat_stride': Python code runs in Caffe only: class 'ProposalLayer'" in first
     )
     assert first.endswith("see 'Proposals' in docs/layers.md")
-    assert "class 'L' of module 'm', which only Caffe can" in second
+    assert "Python code runs in Caffe only: class 'L' of module 'm'." in second
     assert "in a class L with message = " in second
     assert "--layers FILE.py" in second
     assert second.endswith("see 'Python layers' in docs/custom_layers.md")
@@ -348,7 +348,7 @@ def test_python_layers_of_one_class_are_told_in_one_line(tmp_path: Path) -> None
         text += f'python_param {{ module: "m" layer: "Times" param_str: "{i + 2}" }} }}\n'
         below = f"p{i}"
     (line,) = refused(tmp_path, text)
-    assert "it runs Python code, class 'Times' of module 'm'" in line
+    assert "Python code runs in Caffe only: class 'Times' of module 'm'." in line
     assert line.endswith(
         "(3 layers: 'p0' (line 2), param_str '2', 'p1' (line 3), param_str '3', 'p2' (line 4), param_str '4')"
     )
