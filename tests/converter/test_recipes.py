@@ -186,6 +186,17 @@ def test_yolos_type_of_the_name_of_ssds_is_cut_too(tmp_path: Path) -> None:
     assert build(kept, None).outputs == ("score", "offset")
 
 
+def test_a_type_that_the_old_form_lacks_is_cut_too(tmp_path: Path) -> None:
+    text = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8\n'
+    text += 'layers { name: "r" type: RELU bottom: "data" top: "r" }\n'
+    net = definition(tmp_path, text + 'layers { name: "f" type: FOO bottom: "r" top: "f" }\n')
+    with pytest.raises(GraphError, match=r'write a layer of another type in today\'s form, layer { type: "Name" ... }'):
+        build(net, None)
+    kept, (note,) = cut(net, ["r"], Options())
+    assert "'f' (of no type that its form has)" in note
+    assert build(kept, None).outputs == ("r",)
+
+
 def test_what_an_output_needs_stays(tmp_path: Path) -> None:
     odd = 'layer { name: "odd" type: "Odd" bottom: "conv5" top: "conv5" }\n'
     net = definition(tmp_path, RPN + odd + PROPOSAL)

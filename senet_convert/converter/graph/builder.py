@@ -53,6 +53,7 @@ class Builder:
         self.warnings: list[str] = []
         self.dropouts: dict[str, float] = {}
         self.unsupported: dict[str, list[str]] = {}  # type -> its layers
+        self.unlisted = False  # whether a layer of the old form has a type that this form does not know
         self.meant: dict[str, str | None] = {}  # an unknown type -> the one that it is a misspelling of
         self.coordinates = Coordinates(self.nodes, self.shapes)
         self.known = (*IDENTITIES, *DATA, *kinds)  # types, for those that are misspelt
@@ -88,7 +89,12 @@ class Builder:
     def advice(self) -> str:
         """What to do about problems, beside what each of them says."""
         lines = [self.fields.advice()] if self.fields.unnamed else []
-        if self.unsupported:
+        if self.unlisted:
+            lines.append(
+                "The old form, layers { }, knows the types of its list only: write a layer of another type in today's "
+                'form, layer { type: "Name" ... }, and all layers with it (senet-convert upgrade).'
+            )
+        if self.unsupported or self.unlisted:
             lines.append(
                 "Supported layer types stand in docs/layers.md. Others can be added from outside, by a class each "
                 "(--layers FILE.py): see docs/custom_layers.md. Or end the network before them: --outputs BLOB,..."
@@ -120,7 +126,9 @@ class Builder:
             return layer, True
         if layer.type == PYTHON:
             self.problems.add(python_code(layer), f"{layer.where}{param_str(layer)}")
-        elif layer.type:  # a fault of its fields says where none is given
+        elif not layer.type:  # a fault of its fields says so
+            self.unlisted = self.unlisted or any(" 'type' has no value" in fault.text for fault in layer.faults)
+        else:
             self.unsupported.setdefault(layer.type, []).append(layer.where)
             if layer.type not in self.meant and len(self.meant) < SHOWN:
                 self.meant[layer.type] = nearest(layer.type, self.known)

@@ -39,7 +39,7 @@ def cut(net: NetDef, outputs: Sequence[str], options: Options) -> tuple[NetDef, 
         known = layer.type in reserved or brings or _fits(layer, kind_of(layer, kinds))
         if place not in needed and (not known or gone.intersection(layer.bottoms)):
             gone.update(set(layer.tops) - set(layer.bottoms))
-            left.append(f"'{layer.name}' ({layer.type})")
+            left.append(f"'{layer.name}' ({layer.type or 'of no type that its form has'})")
         else:
             kept.append(layer)
     if not left:
@@ -49,5 +49,5 @@ def cut(net: NetDef, outputs: Sequence[str], options: Options) -> tuple[NetDef, 
 
 
 def _fits(layer: LayerDef, kind: type[Layer] | None) -> bool:
-    """One without a type is told where the network is built."""
-    return not layer.type or (kind is not None and not (kind.namesakes and misfit(layer, kind, layer.type)))
+    """Whether the layer may be one of that type, as far as its type and its numbers of bottoms and tops say."""
+    return kind is not None and not (kind.namesakes and misfit(layer, kind, layer.type))
