@@ -7,7 +7,7 @@ several faults collects them in `Problems` and raises once, with every one of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 SHOWN = 40  # a message lists at most this many problems; the count is always given
@@ -117,6 +117,13 @@ def near(name: str, known: Iterable[str], alike: float = NEAR) -> list[str]:
     stem, end = name.removesuffix(MESSAGE), name.endswith(MESSAGE)  # which half of all names of messages share
     stems = {one.removesuffix(MESSAGE).lower(): one for one in known if one.endswith(MESSAGE) == end}
     return [stems[one] for one in get_close_matches(stem.lower(), stems, n=3, cutoff=alike)]
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one name that this is a misspelling of; None where none is that alike, or two are equally."""
+    found = near(name, known, NEAREST)
+    alike = [SequenceMatcher(None, one.lower(), name.lower()).ratio() for one in found]
+    return found[0] if len(alike) == 1 or (alike and alike[0] > alike[1]) else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

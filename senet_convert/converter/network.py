@@ -80,7 +80,7 @@ def read(
 
     `size` is another one of the input, see `resize`; `outputs` are all that is asked of it, see `cut`.
     """
-    fixed = fixed_filters.weightless(caffemodel, prototxt, options)
+    fixed = fixed_filters.weightless(caffemodel, prototxt, options, outputs)
     weights, definition = fixed if fixed else read_both(caffemodel, prototxt)
     net, notes = cut(definition or weights, outputs, options)
     notes = (*notes, *(fixed_filters.notes(weights) if fixed else ()))

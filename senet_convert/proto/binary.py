@@ -67,6 +67,20 @@ _OTHERS = (
 )
 
 
+def holds_nothing(path: Path) -> bool:
+    """Whether a caffemodel has nothing in it but, perhaps, the network's name."""
+    with path.open("rb") as file:
+        start = file.read(HEAD)
+        if len(start) == HEAD:
+            return False
+    try:
+        net = caffe_pb2.NetParameter.FromString(start)
+    except DecodeError:
+        return False
+    net.ClearField("name")
+    return not net.ByteSize()
+
+
 def read_binary(path: Path) -> Tree:
     """The NetParameter in a binary caffemodel; blobs hold `data` or `double_data` as flat arrays.
 

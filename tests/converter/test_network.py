@@ -9,7 +9,8 @@ import torch
 
 import senet_convert
 from senet_convert.converter.graph.build import build
-from senet_convert.converter.network import find_prototxt, prototxt_of, realise
+from senet_convert.converter.graph.draft import Options
+from senet_convert.converter.network import find_prototxt, prototxt_of, read, realise
 from senet_convert.errors import ConvertError, ReadError, WeightsError
 from senet_convert.proto import read_caffemodel
 from tests.nets import INPUT, SE_NET, write
@@ -118,14 +119,14 @@ BILINEAR = """layer { name: "up" type: "Deconvolution" bottom: "data" top: "up" 
 """
 
 
-@pytest.mark.parametrize("empty", [False, True])
-def test_a_network_without_weights_needs_none(tmp_path: Path, empty: bool) -> None:
-    """Its prototxt is enough; an empty file is the caffemodel that Caffe saves for a network without a name."""
+@pytest.mark.parametrize("empty", [None, b"", b"\x0a\x03net"])
+def test_a_network_without_weights_needs_none(tmp_path: Path, empty: bytes | None) -> None:
+    """Its prototxt is enough; so is a caffemodel with nothing in it, or only a name."""
     prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     prototxt.write_text(PLAIN)
-    caffemodel.write_bytes(b"")
+    caffemodel.write_bytes(empty or b"")
     (tmp_path / "deploy.prototxt").write_text("another: 1")  # not for a file that is a prototxt itself
-    model = senet_convert.load(caffemodel if empty else prototxt, prototxt if empty else None)
+    model = senet_convert.load(prototxt if empty is None else caffemodel, None if empty is None else prototxt)
     x = torch.randn(2, 3, 4, 5)
     wanted = torch.softmax(torch.nn.functional.max_pool2d(x, 2, ceil_mode=True), 1)
     torch.testing.assert_close(model(x), wanted)
@@ -139,6 +140,36 @@ def test_a_network_with_weights_needs_them(tmp_path: Path) -> None:
     empty.write_bytes(b"")
     with pytest.raises(ConvertError, match=r"the file is empty \(0 bytes\)"):
         senet_convert.load(empty, files.prototxt)
+
+
+def test_faults_of_a_network_beside_an_empty_caffemodel_are_told(tmp_path: Path) -> None:
+    """As those of a prototxt alone; a Parameter layer as the only source has its reason."""
+    prototxt, empty = tmp_path / "net.prototxt", tmp_path / "empty.caffemodel"
+    prototxt.write_text('layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }\n')
+    empty.write_bytes(b"")
+    with pytest.raises(ConvertError, match=r"comes from Parameter layers alone \('p'\)"):
+        senet_convert.load(empty, prototxt)
+    with pytest.raises(ConvertError, match=r"comes from Parameter layers alone \('p'\)"):
+        senet_convert.load(prototxt)
+
+
+def test_a_prototxt_alone_that_cannot_be_read_says_where(tmp_path: Path) -> None:
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(PLAIN + 'layer { name: "x"')
+    with pytest.raises(ReadError, match="line 4"):
+        senet_convert.load(prototxt)
+    text = prototxt.rename(tmp_path / "net.caffemodel")
+    with pytest.raises(ReadError, match="not a caffemodel: it is a text file"):
+        senet_convert.load(text)
+
+
+def test_a_network_without_weights_is_cut_before_what_is_unknown(tmp_path: Path) -> None:
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(PLAIN + 'layer { name: "y" type: "Region" bottom: "data" top: "y" region_param { n: 1 } }\n')
+    with pytest.raises(ConvertError, match="layer type 'Region' is not supported"):
+        read(prototxt, None, Options())
+    _, built, _ = read(prototxt, None, Options(), outputs=["soft"])
+    assert "'y' (Region)" in built.warnings[-1]
 
 
 def bilinear(kernel: int) -> np.ndarray:

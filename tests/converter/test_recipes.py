@@ -12,9 +12,11 @@ from click.testing import CliRunner, Result
 
 from senet_convert import bundle
 from senet_convert.cli import main
+from senet_convert.converter.graph.build import build
 from senet_convert.converter.graph.cut import cut
 from senet_convert.converter.graph.draft import Options
 from senet_convert.deploy.runtime.session import Session
+from senet_convert.errors import GraphError
 from senet_convert.proto import Blob, LayerDef, NetDef
 from senet_convert.proto.write import write_caffemodel
 from tests.nets import definition
@@ -171,6 +173,28 @@ def test_outputs_cut_the_network_before_a_layer_that_is_not_known(tmp_path: Path
     assert set(Session(tmp_path / "yes" / bundle.ONNX).run({"data": x})) == {"score", "offset"}
     still = run(net, "--prototxt", prototxt, "--outputs", "r", "-o", tmp_path / "no", code=1)
     assert "layer type 'Yolov3DetectionOutput' is not supported" in still.stderr
+
+
+def test_yolos_type_of_the_name_of_ssds_is_cut_too(tmp_path: Path) -> None:
+    yolo = 'layer { name: "yolo" type: "DetectionOutput" bottom: "score" top: "boxes" '
+    yolo += "detection_output_param { num_classes: 3 anchors: 1.08 } }\n"
+    net = definition(tmp_path, RPN + yolo)
+    with pytest.raises(GraphError, match=r"its type takes 3; forks for YOLO have .* see 'YOLO' in docs"):
+        build(net, None)
+    kept, (note,) = cut(net, ["score"], Options())
+    assert "'yolo' (DetectionOutput)" in note
+    assert build(kept, None).outputs == ("score", "offset")
+
+
+def test_a_type_that_the_old_form_lacks_is_cut_too(tmp_path: Path) -> None:
+    text = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8\n'
+    text += 'layers { name: "r" type: RELU bottom: "data" top: "r" }\n'
+    net = definition(tmp_path, text + 'layers { name: "f" type: FOO bottom: "r" top: "f" }\n')
+    with pytest.raises(GraphError, match=r'write a layer of another type in today\'s form, layer { type: "Name" ... }'):
+        build(net, None)
+    kept, (note,) = cut(net, ["r"], Options())
+    assert "'f' (of no type that its form has)" in note
+    assert build(kept, None).outputs == ("r",)
 
 
 def test_what_an_output_needs_stays(tmp_path: Path) -> None:

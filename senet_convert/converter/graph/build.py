@@ -11,11 +11,12 @@ from ..layers import LayerFault
 from ..layers.base import Shape
 from ..layers.registry import merged
 from . import passes
-from .builder import IDENTITIES, Builder
+from .builder import Builder
 from .draft import Options
 from .fields import python_class
 from .graph import Graph, Node
 from .inputs import DATA
+from .layer_types import IDENTITIES
 from .weights import Accounts, assign
 
 

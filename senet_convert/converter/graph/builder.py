@@ -8,23 +8,23 @@ from dataclasses import replace
 from math import prod
 from typing import cast
 
-from ...errors import NEAREST, SHOWN, Problems, did_you_mean, listed, near
+from ...errors import SHOWN, Problems, did_you_mean, listed, nearest
 from ...proto import LayerDef
 from ...proto.netdef import MAX_AXES, MAX_COUNT
 from ..layers import Layer, LayerFault, View
 from ..layers.base import Shape
 from ..layers.registry import Registry
-from .coordinates import offset
+from ..layers.select import Crop
+from .coordinates import Coordinates
 from .draft import Draft, Dropped
-from .fields import PYTHON, Fields, kind_of, python_class
+from .fields import PYTHON, Fields, kind_of
 from .inputs import DATA
+from .layer_types import IDENTITIES, RECIPES, goes_on_as, misfit, param_str, python_code
 from .missing import Producers
 from .node import Node
 from .weights import Wanted
 
-RECIPES = frozenset({"ProposalLayer"})  # Python layers that docs/layers.md has a function for
 DROPOUT_RATIO = 0.5  # Caffe's default
-IDENTITIES = {"Split": "Caffe's copy of a blob for several readers", "Dropout": "does nothing in the TEST phase"}
 
 
 class Builder:
@@ -53,6 +53,9 @@ class Builder:
         self.warnings: list[str] = []
         self.dropouts: dict[str, float] = {}
         self.unsupported: dict[str, list[str]] = {}  # type -> its layers
+        self.unlisted = False  # whether a layer of the old form has a type that this form does not know
+        self.meant: dict[str, str | None] = {}  # an unknown type -> the one that it is a misspelling of
+        self.coordinates = Coordinates(self.nodes, self.shapes)
         self.known = (*IDENTITIES, *DATA, *kinds)  # types, for those that are misspelt
 
     def run(self) -> None:
@@ -67,8 +70,11 @@ class Builder:
         for place, layer in enumerate(self.draft.layers):
             self._layer(place, layer)
         for i, (kind, layers) in enumerate(self.unsupported.items()):
-            alike = did_you_mean(kind, self.known) if i < SHOWN else ""
-            self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}{alike}")
+            if kind in RECIPES:
+                way = f"; end the network before it: see '{RECIPES[kind]}' in docs/layers.md"
+            else:
+                way = did_you_mean(kind, self.known) if i < SHOWN else ""
+            self.problems.add(f"layer type '{kind}' is not supported: {listed(layers)}{way}")
         notes = {node.type: node.layer.note for node in self.nodes if node.layer.note}
         self.warnings[:0] = self.fields.all_warnings() + [f"layer type {kind}: {note}" for kind, note in notes.items()]
         cautions: dict[str, list[str]] = {}
@@ -83,7 +89,12 @@ class Builder:
     def advice(self) -> str:
         """What to do about problems, beside what each of them says."""
         lines = [self.fields.advice()] if self.fields.unnamed else []
-        if self.unsupported:
+        if self.unlisted:
+            lines.append(
+                "The old form, layers { }, knows the types of its list only: write a layer of another type in today's "
+                'form, layer { type: "Name" ... }, and all layers with it (senet-convert upgrade).'
+            )
+        if self.unsupported or self.unlisted:
             lines.append(
                 "Supported layer types stand in docs/layers.md. Others can be added from outside, by a class each "
                 "(--layers FILE.py): see docs/custom_layers.md. Or end the network before them: --outputs BLOB,..."
@@ -108,18 +119,22 @@ class Builder:
             self._add(replace(layer, params=params), where, inputs)
 
     def _recognised(self, layer: LayerDef) -> tuple[LayerDef, bool]:
-        """The layer, and whether its type is known. One of an unknown type is a problem; where only one type is spelt
-        alike it goes on as that, so that what else is wrong is told too.
+        """The layer, and whether its type is known. One of an unknown type is a problem; where it is another one's
+        misspelling it goes on as that, so that what else is wrong is told too.
         """
         if layer.type in IDENTITIES or kind_of(layer, self.kinds) is not None:
             return layer, True
         if layer.type == PYTHON:
-            self.problems.add(f"{layer.where} {_python(layer)}")
-        elif layer.type:  # a fault of its fields says where none is given
+            self.problems.add(python_code(layer), f"{layer.where}{param_str(layer)}")
+        elif not layer.type:  # a fault of its fields says so
+            self.unlisted = self.unlisted or any(" 'type' has no value" in fault.text for fault in layer.faults)
+        else:
             self.unsupported.setdefault(layer.type, []).append(layer.where)
-            alike = near(layer.type, self.known, NEAREST) if len(self.unsupported) <= SHOWN else []
-            if len(alike) == 1 and (alike[0] in self.kinds or alike[0] in IDENTITIES):
-                return replace(layer, type=alike[0]), True
+            if layer.type not in self.meant and len(self.meant) < SHOWN:
+                self.meant[layer.type] = nearest(layer.type, self.known)
+            name = self.meant.get(layer.type)
+            if name is not None and goes_on_as(layer, name, self.kinds):
+                return replace(layer, type=name), True
         return layer, False
 
     def _give_up(self, layer: LayerDef) -> None:
@@ -173,14 +188,10 @@ class Builder:
         return free
 
     def _counts_fit(self, layer: LayerDef, where: str) -> bool:
-        kind = kind_of(layer, self.kinds)
-        takes, gives = (kind.takes, kind.gives) if kind else ((1, 1), (1, None if layer.type == "Split" else 1))
-        for have, (low, high), what in ((len(layer.bottoms), takes, "bottoms"), (len(layer.tops), gives, "tops")):
-            if have < low or (high is not None and have > high):
-                wants = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-                self.problems.add(f"{where}: it has {have} {what}, its type takes {wants}")
-                return False
-        return True
+        wrong = misfit(layer, kind_of(layer, self.kinds), layer.type)
+        if wrong:
+            self.problems.add(wrong, where)
+        return not wrong
 
     def _pass_through(self, layer: LayerDef, inputs: list[str | None]) -> None:
         self.dropped.append(Dropped(layer.name, layer.type, IDENTITIES[layer.type]))
@@ -209,8 +220,9 @@ class Builder:
             known = [shape for shape in bottoms if shape is not None]
             if len(known) == len(bottoms):
                 if parsed.by_coordinates:
-                    first, second = (str(value) for value in inputs)
-                    parsed = parsed.shifted(offset(first, second, self.nodes, self.shapes))
+                    parsed = parsed.shifted(self.coordinates.offset(*map(str, inputs)))
+                elif kind is Crop and not layer.params:
+                    self._name_forks_crop(where, *map(str, inputs))
                 shapes = parsed.shapes(known)
                 if len(shapes) != len(layer.tops):
                     raise LayerFault(f"{len(layer.bottoms)} bottoms give {len(shapes)} tops, not {len(layer.tops)}")
@@ -240,6 +252,19 @@ class Builder:
         for top in layer.tops:
             if top in layer.bottoms:
                 self._refresh_aliases(layer, top)
+
+    def _name_forks_crop(self, where: str, source: str, target: str) -> None:
+        """A Crop without parameters means something else in the forks of FCN and HED."""
+        try:
+            rows, columns = self.coordinates.offset(source, target)
+        except LayerFault:
+            return  # in these forks too
+        if rows or columns:
+            self.warnings.append(
+                f"{where}: a Crop without crop_param takes the first cells, as in Caffe; the forks of FCN and HED put "
+                f"the cells of both bottoms on each other, here with offset {rows} and {columns}. If the network is "
+                f"of such a fork, add crop_param {{ axis: 2 offset: {rows} offset: {columns} }}"
+            )
 
     def _scalars(self, layer: LayerDef, bottoms: Sequence[Shape | None]) -> str:
         """Names bottoms without dimensions: a `shape { }` does its harm in other layers."""
@@ -320,15 +345,3 @@ class Builder:
 def _too_many(layer: LayerDef, blobs: int) -> str:
     """Settings of blobs that a layer lacks, which Net::Init refuses too."""
     return f"it has {len(layer.specs)} param {{ }} for {blobs} blobs; take out those behind them"
-
-
-def _python(layer: LayerDef) -> str:
-    """What a Python layer runs, and what to do about it."""
-    param = layer.params.get("python_param", {})
-    name, said = python_class(layer), f", param_str {param['param_str']!r}" if param.get("param_str") else ""
-    recipe = f"; or cut the network there: see '{name}' in docs/layers.md" if name in RECIPES else ""
-    return (
-        f"is Python code, class '{name}' of module '{param.get('module', '')}'{said}, which only Caffe can run. Say "
-        f'what it computes in a class {name or "of that name"} with message = "python_param" (--layers FILE.py): see '
-        f"'Python layers' in docs/custom_layers.md{recipe}"
-    )

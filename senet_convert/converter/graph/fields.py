@@ -77,38 +77,39 @@ class Fields:
     def header(self, faults: Collection[Fault]) -> None:
         """Those outside of layers."""
         for fault in self._left(faults, "the header"):
-            self.problems.add(_said(fault))
+            self.problems.add(f"line {fault.line}: {_said(fault)}" if fault.line else _said(fault))
 
     def rules(self, layers: Sequence[LayerDef]) -> None:
         """Those in rules, whether or not the layer runs: they may be why it does."""
         for layer in layers:
             for fault in self._left(layer.rule_faults, layer.where):
                 self.unnamed = self.unnamed or fault.line is None
-                self.problems.add(f"{layer.where}: {_said(fault)}")
+                self.problems.add(_said(fault), _place(layer, fault.line))
 
     def settle(self, layer: LayerDef, where: str) -> Params | None:
         """The layer's parameters, with what its type takes of the unknown fields; None where a fault stops it."""
         kind = kind_of(layer, self.kinds)
         params = dict(layer.params)
-        faults: list[str] = []
+        faults: list[tuple[str, int | None]] = []  # with their lines
         try:
             left = self._left(layer.faults, where)
             if kind is None and layer.type and layer.type not in self.others:
                 left = [fault for fault in left if fault.path and not fault.path[-1].endswith("_param")]
-            faults += [_said(fault) for fault in left if kind is None or not _taken(fault, kind, layer, params)]
+            left = [fault for fault in left if kind is None or not _taken(fault, kind, layer, params)]
+            faults += [(_said(fault), fault.line) for fault in left]
         except LayerFault as misfit:
-            faults.append(str(misfit))
+            faults.append((str(misfit), None))
         if kind is not None:
             self._drop_known(params, kind, where)
             self._name_nan(params.get(kind.message, {}), kind, where)
         self._name_phase(layer, params, kind, where)
         if layer.line is None:
-            faults += self._misread(layer, kind, where)
+            faults += [(text, None) for text in self._misread(layer, kind, where)]
             self.unnamed = self.unnamed or bool(faults)
         if not layer.type and not faults:  # a type that its form does not know is a fault already
-            faults.append("it has no type; every layer needs one")
-        for text in faults:
-            self.problems.add(f"{where}: {text}")
+            faults.append(("it has no type; every layer needs one", None))
+        for text, line in faults:
+            self.problems.add(text, _place(layer, line))
         return None if faults else params
 
     def advice(self) -> str:
@@ -209,8 +210,12 @@ def python_class(layer: LayerDef) -> str:
 
 def _said(fault: Fault) -> str:
     why = OTHERWISE.get(".".join(fault.path))
-    text = f"{'.'.join(fault.path)}: {str(fault.value).lower()}: {why}" if why else fault.text
-    return f"line {fault.line}: {text}" if fault.line else text
+    return f"{'.'.join(fault.path)}: {str(fault.value).lower()}: {why}" if why else fault.text
+
+
+def _place(layer: LayerDef, line: int | None) -> str:
+    """A layer, and a line of it that is not its first."""
+    return layer.where if line in (None, layer.line) else f"{layer.where}: line {line}"
 
 
 def _without_effect(fault: Fault) -> bool:

@@ -6,6 +6,7 @@ the filler says (BilinearFiller in filler.hpp).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,27 @@ from numpy.typing import NDArray
 
 from ...errors import ConvertError, listed
 from ...proto import Blob, LayerDef, NetDef, read_prototxt
+from ...proto.binary import holds_nothing
 from ...proto.kinds import HEAD, is_text
 from ...proto.netdef import Shape
 from .build import build
+from .cut import cut
 from .draft import Options
 
 FILLER = "bilinear"
+PROTOTXT = ".prototxt"
 _SOME = 3  # layers that a message names
 
 
-def weightless(caffemodel: Path, prototxt: Path | None, options: Options) -> tuple[NetDef, NetDef] | None:
+def weightless(
+    caffemodel: Path, prototxt: Path | None, options: Options, outputs: Sequence[str] = ()
+) -> tuple[NetDef, NetDef] | None:
     """The weights and the definition of a network that comes as a prototxt alone, in the caffemodel's place, or with an
-    empty caffemodel; None where the files are others, or the network needs weights. Raises ConvertError for a prototxt
-    alone whose network is faulty, or needs weights.
+    empty caffemodel; None where the files are others, or the network needs weights. `outputs` are all that is asked of
+    it, see `cut`. Raises ConvertError for a faulty network, and for a prototxt alone that cannot be read or needs
+    weights.
     """
-    if not caffemodel.is_file() or (prototxt is not None and caffemodel.stat().st_size):
+    if not caffemodel.is_file() or (prototxt is not None and not holds_nothing(caffemodel)):
         return None
     with caffemodel.open("rb") as file:
         if prototxt is None and not is_text(file.read(HEAD)):
@@ -36,13 +43,10 @@ def weightless(caffemodel: Path, prototxt: Path | None, options: Options) -> tup
     try:
         definition = read_prototxt(caffemodel if prototxt is None else prototxt)
     except ConvertError:
-        return None  # reading the files as what they should be says more
-    try:
-        wanted = build(definition, None, options).wanted
-    except ConvertError:
-        if prototxt is None:
+        if prototxt is None and caffemodel.suffix == PROTOTXT:
             raise
-        return None
+        return None  # reading the files as what they should be says more
+    wanted = build(cut(definition, outputs, options)[0], None, options).wanted
     layers = {layer.name: layer for layer in definition.layers}
     trained = [want.name for want in wanted if len(want.shapes) != 1 or not _is_fixed(layers[want.name])]
     if trained and prototxt is None:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from ...errors import GraphError, Problems, listed
 from ...proto import LayerDef, NetDef, Rule, State
@@ -17,9 +16,6 @@ from ...proto.netdef import named_by_solver
 from ..layers import LAYERS
 from .draft import Draft, Dropped, Options
 from .inputs import data_to_inputs, shape_inputs
-
-if TYPE_CHECKING:
-    pass
 
 # Losses, with the layer that gives a loss's predictions at inference (None: its bottom is the prediction).
 LOSSES: Mapping[str, str | None] = {

@@ -68,11 +68,13 @@ class Layer:
     ignored: ClassVar[frozenset[str]] = WITHOUT_EFFECT
     takes: ClassVar[tuple[int, int | None]] = (1, 1)  # how many bottoms: at least, at most
     gives: ClassVar[tuple[int, int | None]] = (1, 1)  # how many tops
+    namesakes: ClassVar[str] = ""  # what forks mean by this type that takes other numbers of blobs, for messages
     in_place: ClassVar[bool] = True  # whether Caffe lets top and bottom be one blob
     weight_names: ClassVar[tuple[str, ...]] = ()
     statistics: ClassVar[frozenset[str]] = frozenset()  # weights that no solver learns
     open_axes: ClassVar[tuple[int, ...]] = ()  # axes of the tops whose length only the data tell; `shapes` says 1
     pointwise: ClassVar[bool] = False  # whether each value of the top is made of one of the bottom, by one function
+    moves_cells: ClassVar[bool] = False  # whether cells of a map may change places although its size stays
     by_coordinates: ClassVar[bool] = False  # whether a parameter follows from where cells lie, see `shifted`
     keeps_class_order: ClassVar[bool] = False  # whether axis 1 of the top is the classes that axis 1 of the bottom is
     note: ClassVar[str] = ""  # which meaning is used, where forks of Caffe have several for one type: a warning
@@ -169,9 +171,11 @@ class Layer:
         """What a person should know of these blobs, as a warning before the layers' names; '' for nothing."""
         return ""
 
-    def grid(self, bottom: Shape) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Where cell i of an (N, C, H, W) bottom lies on the top, along height and width: factor * i + shift."""
-        return (1.0, 0.0), (1.0, 0.0)
+    def grid(self, bottom: Shape) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """Where cell i of an (N, C, H, W) bottom lies on the top, along height and width: factor * i + shift. None
+        where no such line says it; a layer that changes the size says so by that already.
+        """
+        return None if self.moves_cells else ((1.0, 0.0), (1.0, 0.0))
 
     def shifted(self, offset: tuple[int, int]) -> Self:
         """Of a type with `by_coordinates`: with the rows and columns of the first bottom that lie before the second."""

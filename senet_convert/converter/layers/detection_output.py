@@ -42,6 +42,9 @@ class DetectionOutput(Layer):
 
     message: ClassVar[str] = "detection_output_param"
     takes: ClassVar[tuple[int, int | None]] = (3, 3)
+    namesakes: ClassVar[str] = (
+        "; forks for YOLO have another type of this name: end the network before it, see 'YOLO' in docs/layers.md"
+    )
     in_place: ClassVar[bool] = False
     open_axes: ClassVar[tuple[int, ...]] = (2,)
 

@@ -60,6 +60,7 @@ class Transpose(Layer):
     dim: tuple[int, ...] = ()
 
     message: ClassVar[str] = "transpose_param"
+    moves_cells: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -88,6 +89,7 @@ class Reverse(Layer):
     axis: int = 0
 
     message: ClassVar[str] = "reverse_param"
+    moves_cells: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:

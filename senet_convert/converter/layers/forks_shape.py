@@ -21,6 +21,7 @@ class Permute(Layer):
     order: tuple[int, ...] = ()
 
     message: ClassVar[str] = "permute_param"
+    moves_cells: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 
     def shares(self, bottoms: int) -> bool:

@@ -22,6 +22,7 @@ class Reshape(Layer):
     num_axes: int = -1
 
     message: ClassVar[str] = "reshape_param"
+    moves_cells: ClassVar[bool] = True
     keeps_class_order: ClassVar[bool] = True
     in_place: ClassVar[bool] = False
 

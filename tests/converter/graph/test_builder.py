@@ -331,10 +331,67 @@ def test_python_layers_say_what_they_run_and_how_to_add_it(tmp_path: Path) -> No
         'layer { name: "own" type: "Python" bottom: "data" top: "own" python_param { module: "m" layer: "L" } }\n'
     )
     _, first, second = refused(tmp_path, text)
-    assert "layer 'roi' (line 2) is Python code, class 'ProposalLayer' of module 'rpn.proposal_layer'" in first
-    assert "param_str 'feat_stride'" in first
-    assert first.endswith("see 'ProposalLayer' in docs/layers.md")
-    assert "class 'L' of module 'm', which only Caffe can run" in second
+    assert (
+        "layer 'roi' (line 2), param_str 'feat_stride': Python code runs in Caffe only: class 'ProposalLayer'" in first
+    )
+    assert first.endswith("see 'Proposals' in docs/layers.md")
+    assert "Python code runs in Caffe only: class 'L' of module 'm'." in second
     assert "in a class L with message = " in second
     assert "--layers FILE.py" in second
     assert second.endswith("see 'Python layers' in docs/custom_layers.md")
+
+
+def test_python_layers_of_one_class_are_told_in_one_line(tmp_path: Path) -> None:
+    text, below = "", "data"
+    for i in range(3):
+        text += f'layer {{ name: "p{i}" type: "Python" bottom: "{below}" top: "p{i}" '
+        text += f'python_param {{ module: "m" layer: "Times" param_str: "{i + 2}" }} }}\n'
+        below = f"p{i}"
+    (line,) = refused(tmp_path, text)
+    assert "Python code runs in Caffe only: class 'Times' of module 'm'." in line
+    assert line.endswith(
+        "(3 layers: 'p0' (line 2), param_str '2', 'p1' (line 3), param_str '3', 'p2' (line 4), param_str '4')"
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["Relu", "Convolutionn", "SoftMax", "convolution", "Poling", "Innerproduct", "DropOut"]
+)
+def test_a_type_that_is_nearest_to_one_goes_on_as_that(tmp_path: Path, kind: str) -> None:
+    """PReLU and Deconvolution are alike too, but less."""
+    wrong = {
+        "Relu": "relu_param { slope: 1 }",
+        "Convolutionn": "convolution_param { num_output: 2 }",
+        "convolution": "convolution_param { num_output: 2 }",
+        "SoftMax": "softmax_param { axis: 7 }",
+        "Poling": "pooling_param { kernel_size: 99 }",
+        "Innerproduct": "inner_product_param { bias_term: false }",
+        "DropOut": "dropout_param { sample_weights_test: true }",
+    }
+    lines = refused(tmp_path, f'layer {{ name: "w" type: "{kind}" bottom: "data" top: "w" {wrong[kind]} }}\n')
+    assert "2 problems" in lines[0]
+    assert any(f"layer type '{kind}' is not supported: layer 'w' (line 2); did you mean '" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "Convolution3D" convolution3d_param { num_output: 2 }',
+        'type: "PoolingEx" pooling_ex_param { kernel_size: 2 }',
+        'type: "Eltwises"',
+    ],
+)
+def test_a_forks_type_is_told_once(tmp_path: Path, layer: str) -> None:
+    """Neither its message nor its number of bottoms is another type's fault."""
+    lines = refused(tmp_path, f'layer {{ name: "w" bottom: "data" top: "w" {layer} }}\n')
+    assert "is not supported: layer 'w' (line 2); did you mean '" in lines[0]
+    assert not any("bottoms" in line or "_param" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["Region", "YoloDetectionOutput", "Yolov3DetectionOutput"])
+def test_yolos_outputs_are_cut_as_the_docs_say(tmp_path: Path, kind: str) -> None:
+    lines = refused(tmp_path, f'layer {{ name: "y" type: "{kind}" bottom: "data" top: "y" yolo_param {{ n: 1 }} }}\n')
+    assert lines[0].endswith(
+        f"layer type '{kind}' is not supported: layer 'y' (line 2); end the network before it: see 'YOLO' in "
+        "docs/layers.md"
+    )

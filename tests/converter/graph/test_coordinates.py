@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from senet_convert.converter.graph import coordinates
 from senet_convert.converter.graph.build import build
 from senet_convert.errors import GraphError
 from tests.converter.layers.running import run
@@ -121,3 +122,40 @@ def test_an_unknown_type_of_the_old_form_is_told_without_all_that_there_are(tmp_
         build(definition(tmp_path, HEAD.replace("SIZE", "64") + layer("CONVOLUTOIN", "c", "data")), None)
     assert "field 'type' has no value 'CONVOLUTOIN'; it has 46 others; did you mean 'CONVOLUTION'" in str(caught.value)
     assert "ABSVAL" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "moves", ["reverse_param { axis: 2 }", "permute_param { order: 0 order: 1 order: 3 order: 2 }"]
+)
+def test_layers_that_move_cells_have_no_place(tmp_path: Path, moves: str) -> None:
+    kind = moves.split("_")[0].capitalize()
+    text = 'input: "data" input_dim: 1 input_dim: 1 input_dim: 8 input_dim: 8\n'
+    text += f'layer {{ type: "{kind}" name: "m" bottom: "data" top: "m" {moves} }}\n'
+    text += 'layer { type: "CROP" name: "c" bottom: "m" bottom: "data" top: "c" }\n'
+    with pytest.raises(GraphError, match="no map that both have in common"):
+        build(definition(tmp_path, text), None)
+
+
+def test_a_crop_without_parameters_is_caffes_and_told_where_forks_differ(tmp_path: Path) -> None:
+    crop = 'layer { type: "Crop" name: "crop" bottom: "k" bottom: "data" top: "crop" PARAM }'
+    text = HEAD.replace("SIZE", "64").replace("input_dim", "dim").replace("dim: 1", "input_shape { dim: 1", 1)
+    text = text.rstrip() + " }\n"
+    text += 'layer { type: "Convolution" name: "k" bottom: "data" top: "k" convolution_param { num_output: 1 '
+    text += "kernel_size: 3 pad: 4 } }\n" + crop
+    graph = build(definition(tmp_path, text.replace("PARAM", "")), None)
+    (warning,) = graph.warnings
+    assert "layer 'crop' (line 3): a Crop without crop_param takes the first cells" in warning
+    assert "add crop_param { axis: 2 offset: 3 offset: 3 }" in warning
+    assert graph.nodes[1].layer.offset == ()  # type: ignore[attr-defined]
+    assert build(definition(tmp_path, text.replace("PARAM", "crop_param { offset: 0 }")), None).warnings == ()
+    same = text.replace("pad: 4", "pad: 1").replace("PARAM", "")
+    assert build(definition(tmp_path, same), None).warnings == ()
+
+
+def test_many_crops_are_looked_at_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each asks for all layers before it: in a long chain that would be their square."""
+    monkeypatch.setattr(coordinates, "STEPS", 500)
+    text = HEAD.replace("SIZE", "64") + layer("RELU", "c0", "data")
+    text += "".join(layer("CROP", f"c{i}", f"c{i - 1} data") for i in range(1, 60))
+    with pytest.raises(GraphError, match="takes more than 500 steps to find"):
+        build(definition(tmp_path, text), None)

@@ -80,7 +80,7 @@ def test_fields_without_effect_are_passed_over(tmp_path: Path, field: str) -> No
 def test_fields_without_effect_with_one_value_only(tmp_path: Path, field: str, value: bool) -> None:
     assert graph(tmp_path, layer_with(field, str(value).lower())).warnings == ()
     other = str(not value).lower()
-    assert f"line 3: {field}: {other}: {OTHERWISE[field]}" in refusal(tmp_path, layer_with(field, other))
+    assert f"(line 3): {field}: {other}: {OTHERWISE[field]}" in refusal(tmp_path, layer_with(field, other))
 
 
 @pytest.mark.parametrize("name", ["pad_type", "pooling_param.pad_type"])
@@ -192,7 +192,7 @@ def test_a_type_that_v1_lacks_is_one_problem(tmp_path: Path, kind: str) -> None:
     header = 'input: "data" input_shape { dim: 1 }\n'
     with pytest.raises(GraphError) as caught:
         build(definition(tmp_path, f'{header}layers {{ name: "x" bottom: "data" top: "x" type: {kind} }}'), None)
-    assert f"net.prototxt: layer 'x' (line 2): line 2: field 'type' has no value '{kind}'; it has" in str(caught.value)
+    assert f"net.prototxt: layer 'x' (line 2): field 'type' has no value '{kind}'; it has" in str(caught.value)
 
 
 @pytest.mark.parametrize(("param", "name"), [("eps: nan", "eps"), ("eps: 0.1", "")])
@@ -231,6 +231,18 @@ def test_the_phase_in_a_caffemodel_is_the_nets_that_saved_it(tmp_path: Path) -> 
     path = tmp_path / "net.caffemodel"
     path.write_bytes(parse(INPUT + NORM % ("BatchNorm", "phase: TRAIN")).SerializeToString())
     assert build(read_caffemodel(path), None).warnings == ()
+
+
+def test_one_fault_of_many_layers_is_told_in_one_line(tmp_path: Path) -> None:
+    text, below = "", "data"
+    for i in range(12):
+        text += f'layer {{ name: "d{i}" type: "Dropout" bottom: "{below}" top: "d{i}"\n'
+        text += " dropout_param { sample_weights_test: true } }\n"
+        below = f"d{i}"
+    said = refusal(tmp_path, text)
+    assert said.count("values are dropped at inference too") == 1
+    assert "'d0' (line 2): line 3, 'd1' (line 4): line 5," in said
+    assert "(12 layers: " in said
 
 
 def test_a_coefficient_that_is_nan_is_named(tmp_path: Path) -> None:
